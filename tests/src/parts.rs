@@ -1,0 +1,99 @@
+//! What the lab is made of and does not build: kernel, modules, busybox, lspci.
+//! `resources/lab/setup` fetches them; this runs it and knows where it puts them.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+
+/// The folder that `resources/lab/setup` fills.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    folder: PathBuf,
+}
+
+impl Parts {
+    /// Runs `resources/lab/setup`, which does nothing when all is there.
+    ///
+    /// # Errors
+    /// When it fails; it has then said on standard error what is missing.
+    pub fn ready() -> Result<Self> {
+        let setup = workspace::resource("lab/setup");
+        let status = Command::new(&setup)
+            .status()
+            .with_context(|| format!("could not run {}", setup.display()))?;
+        if !status.success() {
+            bail!(
+                "the lab is not set up: {} failed; its lines above say what is missing",
+                setup.display()
+            );
+        }
+        Ok(Self { folder: folder()? })
+    }
+
+    /// The stock kernel, a bzImage.
+    pub fn vmlinuz(&self) -> PathBuf {
+        self.folder.join("vmlinuz")
+    }
+
+    /// A statically linked busybox.
+    pub fn busybox(&self) -> PathBuf {
+        self.folder.join("busybox")
+    }
+
+    /// A folder to lay over a guest's root, so that it has `lspci`.
+    pub fn pciutils(&self) -> PathBuf {
+        self.folder.join("pciutils")
+    }
+
+    /// The kernel's modules that the lab host inserts, in this order.
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    pub fn modules(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.folder.join("modules");
+        let order = read(&folder.join("order"))?;
+        Ok(order
+            .lines()
+            .map(|name| folder.join(format!("{name}.ko")))
+            .collect())
+    }
+
+    /// The kernel's release, as `uname -r` prints it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn kernel_release(&self) -> Result<String> {
+        Ok(read(&self.folder.join("kernel-release"))?.trim().to_owned())
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| {
+        format!(
+            "could not read {}; remove its folder's file `ready` and run resources/lab/setup",
+            path.display()
+        )
+    })
+}
+
+/// The same rule as in `resources/lab/setup`.
+fn folder() -> Result<PathBuf> {
+    if let Some(folder) = set("SUNDOWN_LAB_CACHE") {
+        return Ok(folder);
+    }
+    let caches = set("XDG_CACHE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+        .context("neither HOME nor SUNDOWN_LAB_CACHE is set: the lab's cache folder is unknown")?;
+    Ok(caches.join("sundown/lab"))
+}
+
+fn set(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
