@@ -1,0 +1,404 @@
+//! MSI-X: the table and pending bits in a BAR, the vectors behind them, and the gate that each vector
+//! passes on its way to the guest.
+//!
+//! A vector's gate is one atomic byte, so that I/O threads signal without a lock:
+//!
+//! ```text
+//!          enable                 unmask: routes first, then the gate
+//!   Off ───────────▶ Blocked ◀────────────────────────────▶ Open
+//!    ▲                  │ signal                     ▲        signal: eventfd
+//!    │ disable          ▼                            │
+//!    └─────────── Blocked + pending ─────────────────┘ fires once
+//! ```
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{locked, read_registers, write_registers};
+use crate::interrupt::{MsiMessage, MsiRouter, Route};
+
+/// The largest table there can be.
+pub const MAX_VECTORS: u16 = 2048;
+
+/// Message control: function mask and enable, as the upper half of the capability's first register.
+pub const CONTROL_MASK: u32 = 1 << 30;
+/// Message control: MSI-X enable.
+pub const CONTROL_ENABLE: u32 = 1 << 31;
+
+const ENTRY_SIZE: u64 = 16;
+/// Vector control: the vector is masked.
+const MASKED: u32 = 1;
+
+/// The function has MSI-X turned off: signals go nowhere.
+const OFF: u8 = 1 << 2;
+/// Masked: signals become pending.
+const BLOCKED: u8 = 1 << 0;
+const PENDING: u8 = 1 << 1;
+const OPEN: u8 = 0;
+
+/// Where table and pending bits are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsixLayout {
+    /// The BAR that holds both.
+    pub bar: u8,
+    /// Offset of the table in the BAR, a multiple of 8.
+    pub table: u32,
+    /// Offset of the pending bit array in the BAR, a multiple of 8, behind the table.
+    pub pba: u32,
+}
+
+impl MsixLayout {
+    /// The table at `table` (rounded up to a page), the pending bits in the page after its end.
+    pub fn in_bar(bar: u8, table: u32, vectors: u16) -> Self {
+        let table = table.next_multiple_of(0x1000);
+        let end = table + u32::from(vectors.min(MAX_VECTORS)) * ENTRY_SIZE as u32;
+        Self {
+            bar,
+            table,
+            pba: end.next_multiple_of(0x1000),
+        }
+    }
+}
+
+struct Vector {
+    event: EventFd,
+    gate: AtomicU8,
+}
+
+impl Vector {
+    fn send(&self) {
+        // A full counter means that the interrupt is already on its way.
+        let _ = self.event.write(1);
+    }
+
+    fn signal(&self) {
+        let mut gate = self.gate.load(Ordering::Acquire);
+        loop {
+            match gate {
+                OPEN => return self.send(),
+                BLOCKED => {}
+                _ => return,
+            }
+            match self.gate.compare_exchange_weak(
+                BLOCKED,
+                BLOCKED | PENDING,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return,
+                Err(now) => gate = now,
+            }
+        }
+    }
+
+    fn open(&self) {
+        if self.gate.swap(OPEN, Ordering::AcqRel) & PENDING != 0 {
+            self.send();
+        }
+    }
+
+    fn block(&self) {
+        // Off → blocked drops the off bit; a pending bit of a blocked gate stays.
+        self.gate.fetch_or(BLOCKED, Ordering::AcqRel);
+        self.gate.fetch_and(!OFF, Ordering::AcqRel);
+    }
+
+    fn turn_off(&self) {
+        self.gate.store(OFF, Ordering::Release);
+    }
+
+    fn is_pending(&self) -> bool {
+        self.gate.load(Ordering::Acquire) & PENDING != 0
+    }
+}
+
+struct Entry {
+    message: MsiMessage,
+    control: u32,
+    route: Route,
+    /// The message that the machine's routing holds for this entry.
+    routed: Option<MsiMessage>,
+}
+
+impl Entry {
+    fn power_on(&mut self) {
+        self.message = MsiMessage::default();
+        self.control = MASKED;
+    }
+
+    fn read(&self, register: u64) -> u32 {
+        match register {
+            0 => self.message.address as u32,
+            1 => (self.message.address >> 32) as u32,
+            2 => self.message.data,
+            _ => self.control,
+        }
+    }
+
+    fn write(&mut self, register: u64, value: u32, mask: u32) {
+        let value = (self.read(register) & !mask) | (value & mask);
+        let address = self.message.address;
+        match register {
+            0 => self.message.address = address & !0xFFFF_FFFF | u64::from(value & !0b11),
+            1 => self.message.address = address & 0xFFFF_FFFF | u64::from(value) << 32,
+            2 => self.message.data = value,
+            _ => self.control = value & MASKED,
+        }
+    }
+}
+
+struct Table {
+    entries: Vec<Entry>,
+    /// Function mask and enable, in their places.
+    control: u32,
+    released: bool,
+}
+
+/// A function's MSI-X: table, pending bits and vectors (PCI local bus 3.0, 6.8.2).
+pub struct Msix {
+    layout: MsixLayout,
+    vectors: Vec<Vector>,
+    enabled: AtomicBool,
+    table: Mutex<Table>,
+    router: Arc<dyn MsiRouter>,
+}
+
+impl Msix {
+    /// Creates `vectors` (1 to 2048, clamped) eventfds and attaches them to `router` in one go.
+    pub fn attach(
+        vectors: u16,
+        layout: MsixLayout,
+        router: Arc<dyn MsiRouter>,
+    ) -> io::Result<Self> {
+        let vectors = (0..vectors.clamp(1, MAX_VECTORS))
+            .map(|_| {
+                let event = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
+                Ok(Vector {
+                    event,
+                    gate: AtomicU8::new(OFF),
+                })
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        let events: Vec<&EventFd> = vectors.iter().map(|vector| &vector.event).collect();
+        let entries = router
+            .attach(&events)?
+            .into_iter()
+            .map(|route| Entry {
+                message: MsiMessage::default(),
+                control: MASKED,
+                route,
+                routed: None,
+            })
+            .collect();
+        let table = Mutex::new(Table {
+            entries,
+            control: 0,
+            released: false,
+        });
+        Ok(Self {
+            layout,
+            vectors,
+            enabled: AtomicBool::new(false),
+            table,
+            router,
+        })
+    }
+
+    /// Interrupts the guest by `vector`: now, or once it is unmasked. Without MSI-X enabled, or with a
+    /// vector that does not exist, nothing happens. Lock-free; for any thread.
+    pub fn signal(&self, vector: u16) {
+        if let Some(vector) = self.vectors.get(usize::from(vector)) {
+            vector.signal();
+        }
+    }
+
+    /// Whether the guest has turned MSI-X on.
+    pub fn enabled(&self) -> bool {
+        self.enabled.load(Ordering::Acquire)
+    }
+
+    /// How many vectors there are.
+    pub fn vectors(&self) -> u16 {
+        self.vectors.len() as u16
+    }
+
+    /// The vector's eventfd. A write to it passes no gate: it interrupts a masked vector too.
+    pub fn event(&self, vector: u16) -> Option<&EventFd> {
+        self.vectors
+            .get(usize::from(vector))
+            .map(|vector| &vector.event)
+    }
+
+    /// Where table and pending bits are.
+    pub fn layout(&self) -> MsixLayout {
+        self.layout
+    }
+
+    /// Where in the BAR the pending bits end: the least size of the BAR.
+    pub fn end(&self) -> u64 {
+        u64::from(self.layout.pba).max(u64::from(self.layout.table) + self.table_size())
+            + self.pba_size()
+    }
+
+    /// Reads from the BAR if `offset` is in the table or the pending bits; says whether it is.
+    pub fn read(&self, offset: u64, data: &mut [u8]) -> bool {
+        if let Some(at) = within(offset, self.layout.table, self.table_size()) {
+            let table = locked(&self.table);
+            read_registers(at, data, |register| {
+                let entry = table.entries.get((register / ENTRY_SIZE) as usize);
+                entry.map_or(0, |entry| entry.read(register % ENTRY_SIZE / 4))
+            });
+        } else if let Some(at) = within(offset, self.layout.pba, self.pba_size()) {
+            read_registers(at, data, |register| self.pending_bits(register));
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Writes to the BAR if `offset` is in the table or the pending bits; says whether it is.
+    pub fn write(&self, offset: u64, data: &[u8]) -> bool {
+        if let Some(at) = within(offset, self.layout.table, self.table_size()) {
+            let mut table = locked(&self.table);
+            write_registers(at, data, |register, value, mask| {
+                if let Some(entry) = table.entries.get_mut((register / ENTRY_SIZE) as usize) {
+                    entry.write(register % ENTRY_SIZE / 4, value, mask);
+                }
+            });
+            let first = (at / ENTRY_SIZE) as usize;
+            let last =
+                (at.saturating_add(data.len().saturating_sub(1) as u64) / ENTRY_SIZE) as usize;
+            self.apply(&mut table, first..=last);
+            return true;
+        }
+        within(offset, self.layout.pba, self.pba_size()).is_some()
+    }
+
+    /// The message control bits that the guest sets, in their places in the capability's first register.
+    pub fn control(&self) -> u32 {
+        locked(&self.table).control
+    }
+
+    /// A guest's write to the capability's first register. Returns whether a bit changed.
+    pub fn write_control(&self, value: u32, mask: u32) -> bool {
+        let mut table = locked(&self.table);
+        let mask = mask & (CONTROL_MASK | CONTROL_ENABLE);
+        let control = (table.control & !mask) | (value & mask);
+        if control == table.control {
+            return false;
+        }
+        table.control = control;
+        let last = self.vectors.len();
+        self.apply(&mut table, 0..=last);
+        true
+    }
+
+    /// Back to the state after power-on: off, every entry masked and empty, nothing pending, and all
+    /// routes without a message by one change of the machine's routing.
+    pub fn reset(&self) {
+        let mut table = locked(&self.table);
+        table.control = 0;
+        table.entries.iter_mut().for_each(Entry::power_on);
+        let last = self.vectors.len();
+        self.apply(&mut table, 0..=last);
+        let gone: Vec<_> = table
+            .entries
+            .iter_mut()
+            .filter_map(|entry| entry.routed.take().map(|_| (entry.route, None)))
+            .collect();
+        self.route(&table, &gone);
+    }
+
+    /// Detaches all vectors from the router, once. Also done when the last owner lets go.
+    pub fn release(&self) {
+        let mut table = locked(&self.table);
+        if table.released {
+            return;
+        }
+        table.released = true;
+        self.vectors.iter().for_each(Vector::turn_off);
+        let routes: Vec<_> = table
+            .entries
+            .iter()
+            .zip(&self.vectors)
+            .map(|(entry, vector)| (entry.route, &vector.event))
+            .collect();
+        self.router.detach(&routes);
+    }
+
+    /// Brings gates and routes of some vectors to what table and control say. Closing comes first and
+    /// opening last, so that no message is sent by a route that is not yet, or no longer, the vector's.
+    fn apply(&self, table: &mut Table, range: std::ops::RangeInclusive<usize>) {
+        if table.released {
+            return;
+        }
+        let enabled = table.control & CONTROL_ENABLE != 0;
+        let function_masked = table.control & CONTROL_MASK != 0;
+        self.enabled.store(enabled, Ordering::Release);
+
+        let mut routes = Vec::new();
+        let mut opening = Vec::new();
+        let vectors = self
+            .vectors
+            .iter()
+            .zip(table.entries.iter_mut())
+            .enumerate();
+        for (_, (vector, entry)) in vectors.filter(|(index, _)| range.contains(index)) {
+            if !enabled {
+                vector.turn_off();
+            } else if function_masked || entry.control & MASKED != 0 {
+                vector.block();
+            } else {
+                if entry.routed != Some(entry.message) {
+                    entry.routed = Some(entry.message);
+                    routes.push((entry.route, entry.routed));
+                }
+                opening.push(vector);
+            }
+        }
+        self.route(table, &routes);
+        opening.into_iter().for_each(Vector::open);
+    }
+
+    fn route(&self, table: &Table, changes: &[(Route, Option<MsiMessage>)]) {
+        if changes.is_empty() || table.released {
+            return;
+        }
+        if let Err(error) = self.router.set_messages(changes) {
+            tracing::warn!(%error, vectors = changes.len(), "cannot route MSI-X messages");
+        }
+    }
+
+    fn table_size(&self) -> u64 {
+        self.vectors.len() as u64 * ENTRY_SIZE
+    }
+
+    fn pba_size(&self) -> u64 {
+        self.vectors.len().div_ceil(64) as u64 * 8
+    }
+
+    fn pending_bits(&self, register: u64) -> u32 {
+        let first = (register as usize).saturating_mul(8);
+        let vectors = self.vectors.iter().skip(first).take(32).enumerate();
+        vectors.fold(0, |bits, (bit, vector)| {
+            bits | u32::from(vector.is_pending()) << bit
+        })
+    }
+}
+
+impl Drop for Msix {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// `offset` relative to a region, if it is in it.
+fn within(offset: u64, start: u32, size: u64) -> Option<u64> {
+    offset.checked_sub(start.into()).filter(|at| *at < size)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Placement: which BARs are visible at which guest addresses, by the hierarchy's programming.
+//!
+//! A BAR is visible where its function decodes it, if every bridge above forwards the whole of it, if it
+//! lies in one of the host bridge's windows, and if no BAR that comes earlier in the tree is there.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use vm_memory::GuestAddress;
+
+use super::bridge::Windows;
+use super::bus::Bus;
+use super::function::{BarRange, PciFunction};
+use super::locked;
+
+/// Which BAR: the function's number in the walk over the tree, and the BAR's index.
+type Key = (usize, u8);
+
+/// A BAR that the guest sees.
+#[derive(Clone)]
+struct Placed {
+    range: RangeInclusive<u64>,
+    key: Key,
+    function: Arc<dyn PciFunction>,
+}
+
+impl Placed {
+    fn place(&self) -> (Key, u64) {
+        (self.key, *self.range.start())
+    }
+}
+
+/// The BARs that the guest sees now.
+pub struct Placement {
+    host_windows: Vec<RangeInclusive<u64>>,
+    /// Sorted by address, without overlap. vCPUs search it without a lock.
+    table: ArcSwap<Vec<Placed>>,
+    /// Held while the table changes and while those that moved are told.
+    changing: Mutex<()>,
+}
+
+impl Placement {
+    /// An empty placement within the host bridge's windows.
+    pub fn new(host_windows: Vec<RangeInclusive<u64>>) -> Self {
+        let table = ArcSwap::from_pointee(Vec::new());
+        Self {
+            host_windows,
+            table,
+            changing: Mutex::new(()),
+        }
+    }
+
+    /// Places the BARs of the tree as it is programmed now: swaps the table, then tells the BARs that
+    /// moved. All that leave a place are told before any that come to one.
+    pub fn update(&self, root: &Bus) {
+        let _changing = locked(&self.changing);
+        let new = Arc::new(compute(root, &self.host_windows));
+        let old = self.table.swap(new.clone());
+        let places = |table: &[Placed]| table.iter().map(Placed::place).collect::<HashMap<_, _>>();
+        let (before, after) = (places(&old), places(&new));
+        let stays = |places: &HashMap<Key, u64>, bar: &Placed| {
+            places.get(&bar.key) == Some(bar.range.start())
+        };
+        for bar in old.iter().filter(|bar| !stays(&after, bar)) {
+            bar.function.placed(bar.key.1, None);
+        }
+        for bar in new.iter().filter(|bar| !stays(&before, bar)) {
+            bar.function
+                .placed(bar.key.1, Some(GuestAddress(*bar.range.start())));
+        }
+    }
+
+    /// Reads guest memory space: from the BAR that the whole access lies in. Without one, `data` is
+    /// all-ones and the answer `false`.
+    pub fn read(&self, address: u64, data: &mut [u8]) -> bool {
+        let table = self.table.load();
+        let Some((bar, offset)) = find(&table, address, data.len()) else {
+            data.fill(0xFF);
+            return false;
+        };
+        bar.function.read_bar(bar.key.1, offset, data);
+        true
+    }
+
+    /// Writes guest memory space. Says whether the whole access lies in a BAR.
+    pub fn write(&self, address: u64, data: &[u8]) -> bool {
+        let table = self.table.load();
+        let Some((bar, offset)) = find(&table, address, data.len()) else {
+            return false;
+        };
+        bar.function.write_bar(bar.key.1, offset, data);
+        true
+    }
+
+    /// The visible ranges, in the order of their addresses.
+    pub fn ranges(&self) -> Vec<RangeInclusive<u64>> {
+        self.table
+            .load()
+            .iter()
+            .map(|bar| bar.range.clone())
+            .collect()
+    }
+}
+
+/// The BAR that an access of `len` bytes lies in, and its offset there.
+fn find(table: &[Placed], address: u64, len: usize) -> Option<(&Placed, u64)> {
+    let last = address.checked_add((len as u64).checked_sub(1)?)?;
+    let after = table.partition_point(|bar| *bar.range.start() <= address);
+    let bar = table.get(after.checked_sub(1)?)?;
+    (last <= *bar.range.end()).then(|| (bar, address - bar.range.start()))
+}
+
+/// The table that the tree's programming asks for.
+fn compute(root: &Bus, host_windows: &[RangeInclusive<u64>]) -> Vec<Placed> {
+    let mut computation = Computation {
+        host_windows,
+        number: 0,
+        placed: BTreeMap::new(),
+    };
+    computation.visit(root, true, &mut Vec::new());
+    computation.placed.into_values().collect()
+}
+
+struct Computation<'a> {
+    host_windows: &'a [RangeInclusive<u64>],
+    /// The number of the next function, in the order of [`Bus::walk`].
+    number: usize,
+    placed: BTreeMap<u64, Placed>,
+}
+
+impl Computation<'_> {
+    /// Places a bus. An unreachable one is visited all the same, for the numbers of its functions.
+    fn visit(&mut self, bus: &Bus, reachable: bool, above: &mut Vec<Windows>) {
+        for node in bus.nodes() {
+            if reachable && !node.is_quarantined() {
+                for bar in node.function().decoded_bars() {
+                    self.place(node.function(), &bar, above);
+                }
+            }
+            self.number += 1;
+        }
+        for node in bus.nodes() {
+            if let Some(behind) = node.behind() {
+                let passes = reachable && !node.is_quarantined() && behind.bridge.passes();
+                above.push(behind.bridge.windows());
+                self.visit(&behind.bus, passes, above);
+                above.pop();
+            }
+        }
+    }
+
+    fn place(&mut self, function: &Arc<dyn PciFunction>, bar: &BarRange, above: &[Windows]) {
+        let Some(range) = bar
+            .size
+            .checked_sub(1)
+            .and_then(|extent| bar.base.checked_add(extent))
+            .map(|last| bar.base..=last)
+        else {
+            return;
+        };
+        let hosted = self
+            .host_windows
+            .iter()
+            .any(|window| window.start() <= range.start() && range.end() <= window.end());
+        let neighbour = self.placed.range(..=*range.end()).next_back();
+        let taken = neighbour.is_some_and(|(_, other)| other.range.end() >= range.start());
+        if hosted && !taken && above.iter().all(|windows| windows.forward(&range)) {
+            let key = (self.number, bar.bar);
+            let function = function.clone();
+            self.placed.insert(
+                *range.start(),
+                Placed {
+                    range,
+                    key,
+                    function,
+                },
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
