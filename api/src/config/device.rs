@@ -1,0 +1,241 @@
+//! Devices: one tree, and the links beside it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A device on a PCI bus and what is behind it.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum DeviceConfig {
+    /// A PCI Express root port. On the root bus only.
+    RootPort(Bridge),
+    /// The upstream port of a switch. Behind a root port or a downstream port.
+    UpstreamPort(Bridge),
+    /// A downstream port of a switch. Behind an upstream port only.
+    DownstreamPort(Bridge),
+    /// A bridge from PCI Express to PCI. Behind a port, or behind another PCI bridge.
+    PciBridge(Bridge),
+    /// An emulated NVMe controller.
+    Nvme(NvmeConfig),
+}
+
+impl DeviceConfig {
+    /// What the device has as every device.
+    pub fn options(&self) -> &DeviceOptions {
+        match self {
+            Self::RootPort(bridge)
+            | Self::UpstreamPort(bridge)
+            | Self::DownstreamPort(bridge)
+            | Self::PciBridge(bridge) => &bridge.options,
+            Self::Nvme(nvme) => &nvme.options,
+        }
+    }
+
+    /// The device's name.
+    pub fn id(&self) -> &str {
+        &self.options().id
+    }
+
+    /// The devices behind it.
+    pub fn children(&self) -> &[DeviceConfig] {
+        self.bridge().map_or(&[], |(_, bridge)| &bridge.children)
+    }
+
+    /// The bridge that the device is, and its kind; none for an endpoint.
+    pub fn bridge(&self) -> Option<(BridgePort, &Bridge)> {
+        match self {
+            Self::RootPort(bridge) => Some((BridgePort::Root, bridge)),
+            Self::UpstreamPort(bridge) => Some((BridgePort::Upstream, bridge)),
+            Self::DownstreamPort(bridge) => Some((BridgePort::Downstream, bridge)),
+            Self::PciBridge(bridge) => Some((BridgePort::Pci, bridge)),
+            Self::Nvme(_) => None,
+        }
+    }
+
+    /// The modelled host side of its teardown.
+    pub fn teardown(&self) -> &TeardownModel {
+        match self {
+            Self::RootPort(bridge)
+            | Self::UpstreamPort(bridge)
+            | Self::DownstreamPort(bridge)
+            | Self::PciBridge(bridge) => &bridge.teardown,
+            Self::Nvme(nvme) => &nvme.teardown,
+        }
+    }
+
+    /// What it is, as its `type` names it.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::RootPort(_) => "root-port",
+            Self::UpstreamPort(_) => "upstream-port",
+            Self::DownstreamPort(_) => "downstream-port",
+            Self::PciBridge(_) => "pci-bridge",
+            Self::Nvme(_) => "nvme",
+        }
+    }
+}
+
+/// What a device of any type can be given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct DeviceOptions {
+    /// The device's name, unique in the machine: letters, digits, `-`, `_`, `.`; at most 64 bytes.
+    pub id: String,
+    /// Device number on its bus, 0 to 31. Unless given, the first that is free.
+    pub device: Option<u8>,
+    /// Function number, 0 to 7. Unless given, 0.
+    pub function: Option<u8>,
+    /// Whether the device is shut down asynchronously. On unless given.
+    #[serde(rename = "async")]
+    pub asynchronous: Option<bool>,
+    /// How long its teardown may take, in milliseconds. 30,000 unless given.
+    pub deadline_ms: Option<u64>,
+    /// What is done when the teardown takes longer.
+    #[serde(default)]
+    pub on_timeout: OnTimeout,
+}
+
+impl DeviceOptions {
+    /// How long a teardown may take unless `deadline_ms` says otherwise, in milliseconds.
+    pub const DEFAULT_DEADLINE_MS: u64 = 30_000;
+
+    /// Whether the device is shut down asynchronously.
+    pub fn is_async(&self) -> bool {
+        self.asynchronous.unwrap_or(true)
+    }
+
+    /// How long its teardown may take.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms.unwrap_or(Self::DEFAULT_DEADLINE_MS))
+    }
+}
+
+/// What is done with a device that is not shut down by its deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnTimeout {
+    /// The machine boots without it: it reads all-ones from then on.
+    #[default]
+    Quarantine,
+    /// The machine stays stopped: for a device that may still write to guest memory.
+    Stop,
+}
+
+/// A bridge: a port or a PCI bridge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct Bridge {
+    /// What every device has.
+    #[serde(flatten)]
+    pub options: DeviceOptions,
+    /// A modelled teardown of the bridge itself.
+    #[serde(default)]
+    pub teardown: TeardownModel,
+    /// The devices behind the bridge.
+    #[serde(default)]
+    #[schema(no_recursion)]
+    pub children: Vec<DeviceConfig>,
+}
+
+/// The kind of a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BridgePort {
+    /// A PCI Express root port.
+    Root,
+    /// The upstream port of a switch.
+    Upstream,
+    /// A downstream port of a switch.
+    Downstream,
+    /// A bridge from PCI Express to PCI.
+    Pci,
+}
+
+/// An emulated NVMe controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct NvmeConfig {
+    /// What every device has.
+    #[serde(flatten)]
+    pub options: DeviceOptions,
+    /// The serial number, at most 20 printable ASCII characters. Unless given, made from the id.
+    pub serial: Option<String>,
+    /// The namespaces, numbered from 1.
+    pub namespaces: Vec<NamespaceConfig>,
+    /// The guest-visible shutdown handshake.
+    #[serde(default)]
+    pub shutdown: ShutdownModel,
+    /// The host side of a teardown.
+    #[serde(default)]
+    pub teardown: TeardownModel,
+}
+
+/// A namespace of an NVMe controller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamespaceConfig {
+    /// The raw file behind the namespace. Its size is the namespace's size.
+    #[schema(value_type = String)]
+    pub path: PathBuf,
+    /// Refuse writes.
+    #[serde(default)]
+    pub readonly: bool,
+}
+
+/// How long the guest waits from CC.SHN to CSTS.SHST.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShutdownModel {
+    /// A normal shutdown (SHN = 01b), beyond the flush itself.
+    #[serde(default)]
+    pub latency: Latency,
+    /// An abrupt shutdown (SHN = 10b). As `latency` unless given.
+    pub abrupt_latency: Option<Latency>,
+}
+
+/// How long the device manager waits for a device when the guest has reset, beyond the real work.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TeardownModel {
+    /// The modelled latency.
+    #[serde(default)]
+    pub latency: Latency,
+}
+
+/// A modelled latency.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Latency {
+    /// Always the same.
+    Fixed {
+        /// Milliseconds.
+        ms: u64,
+    },
+}
+
+impl Latency {
+    /// The longest that the latency can be.
+    pub fn longest(&self) -> Duration {
+        match self {
+            Self::Fixed { ms } => Duration::from_millis(*ms),
+        }
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self::Fixed { ms: 0 }
+    }
+}
+
+/// A supplier link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// The device that needs the other; shut down first.
+    pub consumer: String,
+    /// The device that is needed; shut down last.
+    pub supplier: String,
+    /// The link tells of state only: it orders nothing.
+    #[serde(default)]
+    pub sync_state_only: bool,
+}

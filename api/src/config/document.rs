@@ -1,0 +1,118 @@
+//! How a device is read: all fields of all device types at one level, so that one with a field that its
+//! type does not have is refused by name.
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::{
+    Bridge, DeviceConfig, DeviceOptions, NamespaceConfig, NvmeConfig, OnTimeout, ShutdownModel,
+    TeardownModel,
+};
+
+/// The types of devices, as `type` gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum DeviceType {
+    RootPort,
+    UpstreamPort,
+    DownstreamPort,
+    PciBridge,
+    Nvme,
+}
+
+/// A device as it is written down. Serde refuses unknown fields only where nothing is flattened, and it
+/// knows the path to a field only where nothing is buffered for a tag; hence one plain structure.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceDocument {
+    r#type: DeviceType,
+    id: String,
+    device: Option<u8>,
+    function: Option<u8>,
+    r#async: Option<bool>,
+    deadline_ms: Option<u64>,
+    #[serde(default)]
+    on_timeout: OnTimeout,
+    #[serde(default)]
+    teardown: TeardownModel,
+    children: Option<Vec<DeviceConfig>>,
+    serial: Option<String>,
+    namespaces: Option<Vec<NamespaceConfig>>,
+    shutdown: Option<ShutdownModel>,
+}
+
+impl<'de> Deserialize<'de> for DeviceConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DeviceDocument::deserialize(deserializer)?.into_config()
+    }
+}
+
+impl DeviceDocument {
+    fn into_config<E: de::Error>(self) -> Result<DeviceConfig, E> {
+        // By name: a new field does not compile until it has found its place.
+        let Self {
+            r#type,
+            id,
+            device,
+            function,
+            r#async: asynchronous,
+            deadline_ms,
+            on_timeout,
+            teardown,
+            children,
+            serial,
+            namespaces,
+            shutdown,
+        } = self;
+        let misplaced = |class: &str, field: &str, id: &str| {
+            Err(E::custom(format_args!(
+                "unknown field `{field}` for `{id}`: a {class} has none"
+            )))
+        };
+        let options = DeviceOptions {
+            id,
+            device,
+            function,
+            asynchronous,
+            deadline_ms,
+            on_timeout,
+        };
+        if r#type == DeviceType::Nvme {
+            if children.is_some() {
+                return misplaced("nvme", "children", &options.id);
+            }
+            let Some(namespaces) = namespaces else {
+                return Err(E::custom(format_args!(
+                    "missing field `namespaces` for `{}`",
+                    options.id
+                )));
+            };
+            let shutdown = shutdown.unwrap_or_default();
+            return Ok(DeviceConfig::Nvme(NvmeConfig {
+                options,
+                serial,
+                namespaces,
+                shutdown,
+                teardown,
+            }));
+        }
+        let given = [
+            ("serial", serial.is_some()),
+            ("namespaces", namespaces.is_some()),
+            ("shutdown", shutdown.is_some()),
+        ];
+        if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
+            return misplaced("bridge", field, &options.id);
+        }
+        let bridge = Bridge {
+            options,
+            teardown,
+            children: children.unwrap_or_default(),
+        };
+        Ok(match r#type {
+            DeviceType::RootPort => DeviceConfig::RootPort(bridge),
+            DeviceType::UpstreamPort => DeviceConfig::UpstreamPort(bridge),
+            DeviceType::DownstreamPort => DeviceConfig::DownstreamPort(bridge),
+            _ => DeviceConfig::PciBridge(bridge),
+        })
+    }
+}

@@ -1,0 +1,24 @@
+//! The configuration of a virtual machine: plain data, as it stands in `vm.create` and `vm.json`.
+
+mod device;
+mod document;
+mod machine;
+mod order;
+mod slots;
+mod tree;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use device::{
+    Bridge, BridgePort, DeviceConfig, DeviceOptions, Latency, Link, NamespaceConfig, NvmeConfig,
+    OnTimeout, ShutdownModel, TeardownModel,
+};
+pub use machine::{
+    CpusConfig, MemoryConfig, OnPowerOff, OnReset, PayloadConfig, SerialConfig, SerialMode,
+    TeardownConfig, TeardownPolicy, VmConfig,
+};
+pub use slots::{Slot, assign_slots};
+pub use tree::Devices;
+pub use validate::{ConfigError, RESERVED_IDS};
