@@ -1,0 +1,19 @@
+//! The teardown of a device hierarchy: which device is shut down when, on threads or under a virtual
+//! clock, and what it was measured to take. Pure: devices, edges, flags in; an order of calls and a
+//! report out.
+
+mod clock;
+mod engine;
+mod graph;
+mod policy;
+mod report;
+mod schedule;
+
+pub use clock::{Cost, Plan, Planned, predict};
+pub use engine::{Monitor, Observer, Open, OsThreads, Spawn, Stamp, Target, Teardown, Unobserved};
+pub use graph::{DEFAULT_DEADLINE, Graph, GraphError, Node};
+pub use policy::Rules;
+pub use report::{Request, TeardownRun, guest_ready, vcpus_resumed};
+
+#[cfg(test)]
+mod oracle;

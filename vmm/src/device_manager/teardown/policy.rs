@@ -1,0 +1,162 @@
+//! The rules of each policy: which devices are asynchronous and whom each of them waits for.
+//! The rules are the kernel's; finding what they cannot order, and ordering it anyway, is ours.
+
+use std::collections::VecDeque;
+
+use api::config::TeardownPolicy;
+
+use super::graph::Graph;
+
+/// What a policy makes of a graph. Frozen when a teardown begins.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Whether the device is shut down asynchronously under this policy.
+    pub asynchronous: Vec<bool>,
+    /// Whom the device waits for. A synchronous device waits for the one before it in the synchronous
+    /// order too, so that no more than one of them is ever ready.
+    pub waits_on: Vec<Vec<usize>>,
+    /// The synchronous devices in their order: backwards in the list.
+    pub lane: Vec<usize>,
+    /// What was ordered otherwise than the tree and the links ask for.
+    pub warnings: Vec<String>,
+}
+
+impl Rules {
+    /// The rules of `policy` for `graph`.
+    ///
+    /// - `serial`: no device is asynchronous.
+    /// - `completion`: an asynchronous device waits for all its children and consumers, a synchronous
+    ///   one for its asynchronous children and consumers; the list covers the others.
+    ///
+    /// Where these rules close a cycle, its asynchronous devices are made synchronous, with a warning.
+    pub fn new(graph: &Graph, policy: TeardownPolicy) -> Self {
+        let asynchronous = match policy {
+            TeardownPolicy::Serial => vec![false; graph.len()],
+            TeardownPolicy::Completion => {
+                graph.nodes().iter().map(|node| node.asynchronous).collect()
+            }
+        };
+        let mut rules = Self::by_completion(graph, asynchronous);
+        let mut warnings = Vec::new();
+        while let Some(cycle) = rules.find_cycle() {
+            let names: Vec<&str> = cycle
+                .iter()
+                .map(|&device| graph.node(device).id.as_str())
+                .collect();
+            warnings.push(format!(
+                "ordering forced to sync: {} wait for each other in a circle",
+                names.join(", ")
+            ));
+            let mut asynchronous = rules.asynchronous;
+            for device in cycle {
+                asynchronous[device] = false;
+            }
+            rules = Self::by_completion(graph, asynchronous);
+        }
+        warnings.extend(rules.inversions(graph));
+        rules.warnings = warnings;
+        rules
+    }
+
+    fn by_completion(graph: &Graph, asynchronous: Vec<bool>) -> Self {
+        let lane: Vec<usize> = graph
+            .order()
+            .iter()
+            .rev()
+            .copied()
+            .filter(|&device| !asynchronous[device])
+            .collect();
+        let mut waits_on: Vec<Vec<usize>> = (0..graph.len())
+            .map(|device| {
+                let mut on: Vec<usize> = graph
+                    .dependants(device)
+                    .filter(|&before| asynchronous[device] || asynchronous[before])
+                    .collect();
+                // A child may be a consumer as well; it is waited for once.
+                on.sort_unstable();
+                on.dedup();
+                on
+            })
+            .collect();
+        for pair in lane.windows(2) {
+            waits_on[pair[1]].push(pair[0]);
+        }
+        Self {
+            asynchronous,
+            waits_on,
+            lane,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// For each device those that wait for it.
+    pub fn waited_on_by(&self) -> Vec<Vec<usize>> {
+        let mut by = vec![Vec::new(); self.waits_on.len()];
+        for (device, on) in self.waits_on.iter().enumerate() {
+            for &before in on {
+                by[before].push(device);
+            }
+        }
+        by
+    }
+
+    /// Devices that wait for each other in a circle, in that order.
+    fn find_cycle(&self) -> Option<Vec<usize>> {
+        let by = self.waited_on_by();
+        let mut pending: Vec<usize> = self.waits_on.iter().map(Vec::len).collect();
+        let mut ready: VecDeque<usize> = (0..pending.len())
+            .filter(|&device| pending[device] == 0)
+            .collect();
+        while let Some(device) = ready.pop_front() {
+            for &next in &by[device] {
+                pending[next] -= 1;
+                if pending[next] == 0 {
+                    ready.push_back(next);
+                }
+            }
+        }
+        // Whatever is left waits for something that is left: following that runs into a circle.
+        let mut at = pending.iter().position(|&count| count > 0)?;
+        let mut step = vec![None; pending.len()];
+        let mut path = Vec::new();
+        loop {
+            if let Some(begin) = step[at] {
+                return Some(path.split_off(begin));
+            }
+            step[at] = Some(path.len());
+            path.push(at);
+            at = *self.waits_on[at]
+                .iter()
+                .find(|&&before| pending[before] > 0)?;
+        }
+    }
+
+    /// Synchronous devices that the list puts before a child or a consumer of theirs.
+    fn inversions(&self, graph: &Graph) -> Vec<String> {
+        let mut turn = vec![usize::MAX; graph.len()];
+        for (position, &device) in self.lane.iter().enumerate() {
+            turn[device] = position;
+        }
+        let mut warnings = Vec::new();
+        for &device in &self.lane {
+            let name = &graph.node(device).id;
+            for (kind, dependants) in [
+                ("child", graph.children(device)),
+                ("consumer", graph.consumers(device)),
+            ] {
+                for &before in dependants {
+                    if !self.asynchronous[before] && turn[before] > turn[device] {
+                        let other = &graph.node(before).id;
+                        warnings.push(format!(
+                            "{name} goes before its {kind} {other}, as the list has them"
+                        ));
+                    }
+                }
+            }
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests;

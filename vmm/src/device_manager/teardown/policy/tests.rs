@@ -1,0 +1,137 @@
+//! Who waits for whom, and what happens to rules that go round in a circle.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::device_manager::teardown::oracle::{Machine, machines};
+
+fn rules(machine: &Machine, policy: TeardownPolicy) -> Rules {
+    Rules::new(&machine.graph, policy)
+}
+
+fn waits<'a>(machine: &'a Machine, rules: &Rules, id: &str) -> Vec<&'a str> {
+    rules.waits_on[machine.at(id)]
+        .iter()
+        .map(|&on| machine.graph.node(on).id.as_str())
+        .collect()
+}
+
+#[test]
+fn an_async_device_waits_for_all_children_and_consumers() {
+    let machine = Machine::new()
+        .with_async("port", "", 0)
+        .with_async("drive", "port", 0)
+        .with_sync("led", "port", 0)
+        .with_async("raid", "", 0)
+        .linked("raid", "port");
+    let rules = rules(&machine, TeardownPolicy::Completion);
+    assert_eq!(waits(&machine, &rules, "port"), ["drive", "led", "raid"]);
+    assert!(rules.warnings.is_empty());
+}
+
+#[test]
+fn a_sync_device_waits_for_async_ones_and_its_turn() {
+    let machine = Machine::new()
+        .with_sync("port", "", 0)
+        .with_async("drive", "port", 0)
+        .with_sync("led", "port", 0)
+        .with_sync("rtc", "", 0);
+    let rules = rules(&machine, TeardownPolicy::Completion);
+    assert_eq!(waits(&machine, &rules, "port"), ["drive", "led"]);
+    assert_eq!(waits(&machine, &rules, "led"), ["rtc"]);
+    assert!(waits(&machine, &rules, "rtc").is_empty());
+}
+
+#[test]
+fn serial_is_the_list_backwards() {
+    let machine = Machine::new()
+        .with_async("a", "", 0)
+        .with_async("b", "a", 0)
+        .with_async("c", "", 0);
+    let rules = rules(&machine, TeardownPolicy::Serial);
+    assert_eq!(rules.lane, [2, 1, 0]);
+    assert_eq!(rules.asynchronous, [false; 3]);
+    assert_eq!(rules.waits_on, [vec![1], vec![2], vec![]]);
+}
+
+#[test]
+fn a_child_that_is_a_consumer_too_is_waited_for_once() {
+    let machine = Machine::new()
+        .with_async("a", "", 0)
+        .with_async("b", "a", 0)
+        .linked("b", "a");
+    assert_eq!(
+        waits(&machine, &rules(&machine, TeardownPolicy::Completion), "a"),
+        ["b"]
+    );
+}
+
+#[test]
+fn an_inversion_of_sync_devices_is_warned_of() {
+    let machine = Machine::new()
+        .with_async("p", "", 0)
+        .with_async("c", "p", 0)
+        .listed(&["c", "p"]);
+    assert_eq!(
+        rules(&machine, TeardownPolicy::Serial).warnings,
+        ["p goes before its child c, as the list has them"]
+    );
+    assert!(
+        rules(&machine, TeardownPolicy::Completion)
+            .warnings
+            .is_empty()
+    );
+}
+
+#[test]
+fn t20_the_inversion_c_s_p_is_forced_to_sync_and_named() {
+    let mut machine = Machine::new().with_sync("s", "", 0).with_async("p", "s", 0);
+    machine.add("c", "p", false, 0);
+    let machine = machine.listed(&["c", "s", "p"]).with_async("drive", "", 0);
+    let rules = rules(&machine, TeardownPolicy::Completion);
+    assert_eq!(
+        rules.asynchronous,
+        [false, false, false, true],
+        "who is not in the circle stays async"
+    );
+    assert!(
+        rules.warnings[0].starts_with("ordering forced to sync: "),
+        "{:?}",
+        rules.warnings
+    );
+    for id in ["c", "s", "p"] {
+        assert!(rules.warnings[0].contains(id), "{:?}", rules.warnings);
+    }
+    assert_eq!(rules.lane, [1, 0, 2]);
+}
+
+#[test]
+fn t20_a_true_cycle_is_forced_to_sync() {
+    let mut machine = Machine::new()
+        .with_async("a", "", 0)
+        .with_async("b", "", 0)
+        .linked("b", "a");
+    machine.graph.reparent(0, Some(1)).unwrap();
+    let rules = rules(&machine, TeardownPolicy::Completion);
+    assert_eq!(rules.asynchronous, [false, false]);
+    assert!(rules.warnings[0].contains('a') && rules.warnings[0].contains('b'));
+    assert_eq!(rules.lane, [1, 0]);
+}
+
+proptest! {
+    #[test]
+    fn any_list_can_be_ordered(machine in machines(80, Duration::from_millis(1), true)) {
+        for policy in [TeardownPolicy::Serial, TeardownPolicy::Completion] {
+            let rules = rules(&machine, policy);
+            prop_assert!(rules.find_cycle().is_none());
+            let forced = rules.warnings.iter().any(|warning| warning.starts_with("ordering forced"));
+            let changed = (0..machine.graph.len()).any(|device| {
+                policy == TeardownPolicy::Completion
+                    && rules.asynchronous[device] != machine.graph.node(device).asynchronous
+            });
+            prop_assert_eq!(forced, changed);
+        }
+    }
+}
