@@ -1,0 +1,201 @@
+//! The threaded engine: runs a schedule on the calling thread, on workers made on need, and on a timer
+//! heap. Stamps in, stamps out; it knows no KVM and no PCI.
+//!
+//! Who does what. The calling thread runs synchronous devices and serves timers in between. Calls that
+//! may block run on workers, whose number is bounded; a call that cannot is made by whichever thread
+//! finds it ready. Only if the calling thread is about to block in a synchronous device while
+//! asynchronous ones are under way, a thread of its own takes over the timers.
+//!
+//! Deadlines. A call on a worker is given up at its deadline: its dependants go on, the worker is left
+//! behind and another may take its place. A call on the calling thread cannot be taken from it: making
+//! a thread for it would break "nothing asynchronous, no threads". It is handed its deadline and
+//! expected to keep it; an overrun counts as timed out when it returns.
+
+mod state;
+mod threads;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::config::TeardownPolicy;
+use api::report::Outcome;
+use devices::lifecycle::{Deadline, Finish, Phases, ShutdownError};
+
+use super::graph::Graph;
+use super::policy::Rules;
+use super::report::TeardownRun;
+use super::schedule::Stage;
+
+pub use threads::{OsThreads, Spawn};
+
+use threads::Crew;
+
+/// What the engine calls.
+pub trait Target: Send + Sync + 'static {
+    /// Shuts down the device numbered `device`; see `devices::lifecycle::Device`. Called at most once a
+    /// teardown. Owned by the engine's threads, because one may outlive the teardown in a call that
+    /// was given up.
+    fn shut_down(
+        &self,
+        device: usize,
+        by: Deadline,
+        phases: &mut Phases,
+    ) -> Result<Finish, ShutdownError>;
+}
+
+/// Is told how a teardown goes, on whichever thread finds out. Must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// The device has ended or was given up. Told once for every device, before the teardown returns.
+    fn ended(&self, device: usize, outcome: &Outcome);
+
+    /// A device that had been given up has returned after all; what it returned was dropped. May be
+    /// told long after the teardown.
+    fn returned_late(&self, device: usize) {
+        let _ = device;
+    }
+}
+
+/// An observer that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn ended(&self, _device: usize, _outcome: &Outcome) {}
+}
+
+/// What the engine measured of one device.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    /// When its call was made.
+    pub start: Instant,
+    /// When it ended or was given up.
+    pub end: Instant,
+    /// Its phases; none if it was given up while its call ran.
+    pub phases: Phases,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// One teardown, ready to run.
+pub struct Teardown {
+    crew: Arc<Crew>,
+    graph: Arc<Graph>,
+    rules: Arc<Rules>,
+    policy: TeardownPolicy,
+    workers: u16,
+}
+
+impl Teardown {
+    /// Freezes the rules of `policy` for `graph`. At most `workers` calls that may block run at once
+    /// beside the calling thread's; zero counts as one.
+    pub fn new(
+        graph: Arc<Graph>,
+        policy: TeardownPolicy,
+        workers: u16,
+        target: Arc<dyn Target>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self::with_threads(
+            graph,
+            policy,
+            workers,
+            target,
+            observer,
+            Arc::new(OsThreads),
+        )
+    }
+
+    /// [`Teardown::new`] with threads from elsewhere.
+    pub fn with_threads(
+        graph: Arc<Graph>,
+        policy: TeardownPolicy,
+        workers: u16,
+        target: Arc<dyn Target>,
+        observer: Arc<dyn Observer>,
+        threads: Arc<dyn Spawn>,
+    ) -> Self {
+        let rules = Arc::new(Rules::new(&graph, policy));
+        let crew = Crew::new(
+            Arc::clone(&graph),
+            Arc::clone(&rules),
+            workers,
+            target,
+            observer,
+            threads,
+        );
+        Self {
+            crew: Arc::new(crew),
+            graph,
+            rules,
+            policy,
+            workers,
+        }
+    }
+
+    /// A view of the teardown for other threads, before, while and after it runs.
+    pub fn monitor(&self) -> Monitor {
+        Monitor {
+            crew: Arc::clone(&self.crew),
+            rules: Arc::clone(&self.rules),
+        }
+    }
+
+    /// Shuts every device down; returns when each has ended or was given up.
+    pub fn run(self) -> TeardownRun {
+        let begin = Instant::now();
+        self.crew.drive();
+        let (stamps, workers_used, mut warnings) = self.crew.take_result(begin);
+        warnings.splice(0..0, self.rules.warnings.iter().cloned());
+        TeardownRun {
+            graph: self.graph,
+            rules: self.rules,
+            policy: self.policy,
+            workers: self.workers,
+            workers_used,
+            begin,
+            stamps,
+            warnings,
+        }
+    }
+}
+
+/// A device that is not yet shut down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Its number.
+    pub device: usize,
+    /// Whether its teardown has started.
+    pub running: bool,
+    /// The devices it still waits for.
+    pub waits_for: Vec<usize>,
+}
+
+/// A view of a running teardown.
+#[derive(Clone)]
+pub struct Monitor {
+    crew: Arc<Crew>,
+    rules: Arc<Rules>,
+}
+
+impl Monitor {
+    /// How many devices have not ended.
+    pub fn left(&self) -> usize {
+        self.crew.lock().schedule.left()
+    }
+
+    /// The devices that have not ended, and what each waits for.
+    pub fn open(&self) -> Vec<Open> {
+        let state = self.crew.lock();
+        (0..self.rules.waits_on.len())
+            .filter(|&device| state.schedule.stage(device) != Stage::Ended)
+            .map(|device| Open {
+                device,
+                running: state.schedule.stage(device) == Stage::Running,
+                waits_for: state.schedule.open_waits(device),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
