@@ -24,6 +24,8 @@ pub enum Cause {
     PowerOff,
     /// `vm.shutdown`, `vm.delete` or `vmm.shutdown`.
     Shutdown,
+    /// A vCPU could not go on.
+    Crash,
 }
 
 /// How one device's teardown ended.

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Method, Request, Response};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
 pub use error::ClientError;
+pub use hyper::Method;
 pub use stream::{Events, Lines};
 
 use crate::config::VmConfig;

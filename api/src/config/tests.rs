@@ -579,3 +579,16 @@ fn no_file_has_two_writers() {
     );
     assert!(read(&two(read_only("/x/disk"), read_only("/x/disk"))).is_ok());
 }
+
+#[test]
+fn the_examples_are_valid() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../resources/examples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        VmConfig::from_json(&std::fs::read(&path).unwrap())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        count += 1;
+    }
+    assert!(count >= 3);
+}
