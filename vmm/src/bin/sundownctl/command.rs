@@ -1,0 +1,235 @@
+//! The command line, and what each command asks of the server.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use api::client::{Method, TIMEOUT};
+use api::config::TeardownPolicy;
+use api::state::PolicyUpdate;
+use clap::{Parser, Subcommand};
+
+/// Controls a running sundown over its API socket.
+///
+/// Exit code 0: done. 1: the call failed; standard error says why. 2: the command line is wrong.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Arguments {
+    /// The socket that sundown was started with.
+    #[arg(long, value_name = "PATH")]
+    pub api_socket: PathBuf,
+    /// Print what the server answers, as it is.
+    #[arg(long)]
+    pub json: bool,
+    /// How long to wait for an answer. A call that shuts devices down takes as long as they do.
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT.as_secs())]
+    pub timeout: u64,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ask whether the process is alive
+    Ping,
+    /// Create the machine
+    Create {
+        /// Its configuration as JSON; `-` reads standard input
+        #[arg(value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Boot the machine
+    Boot,
+    /// Show what the machine is configured with and doing
+    Info,
+    /// Stop the vCPUs where they are
+    Pause,
+    /// Let the vCPUs of a paused machine run again
+    Resume,
+    /// Shut the machine's devices down; it can be booted again
+    Shutdown,
+    /// Reset the machine in place
+    Reboot,
+    /// Press the power button
+    PowerButton,
+    /// Shut the machine down and give everything of it back
+    Delete,
+    /// Shut the machine down and end the process
+    VmmShutdown,
+    /// Show the device tree
+    Topology,
+    /// Show or change the order in which devices are shut down
+    TeardownPolicy {
+        /// `serial` or `completion`
+        #[arg(value_parser = parse_policy)]
+        policy: Option<TeardownPolicy>,
+        /// The most worker threads that blocking work may use at once
+        #[arg(long, value_name = "N")]
+        workers: Option<u16>,
+    },
+    /// List the teardowns
+    Teardowns,
+    /// Show where the time of one teardown went
+    Teardown {
+        /// Its number
+        number: u64,
+    },
+    /// Show what has happened
+    Events {
+        /// The number of the last event seen: show those behind it
+        #[arg(long, value_name = "N")]
+        since: Option<u64>,
+        /// Go on with what happens
+        #[arg(long)]
+        follow: bool,
+    },
+}
+
+/// A call of the API.
+#[derive(Debug, PartialEq)]
+pub struct Call {
+    /// The method.
+    pub method: Method,
+    /// The path, behind the version.
+    pub path: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Call {
+    fn get(path: impl Into<String>) -> Self {
+        Self {
+            method: Method::GET,
+            path: path.into(),
+            body: Vec::new(),
+        }
+    }
+
+    fn put(path: &str, body: Vec<u8>) -> Self {
+        Self {
+            method: Method::PUT,
+            path: path.to_owned(),
+            body,
+        }
+    }
+}
+
+impl Command {
+    /// The call that the command makes.
+    pub fn into_call(self) -> anyhow::Result<Call> {
+        Ok(match self {
+            Self::Ping => Call::get("/vmm.ping"),
+            Self::Create { config } => Call::put("/vm.create", read(&config)?),
+            Self::Boot => Call::put("/vm.boot", Vec::new()),
+            Self::Info => Call::get("/vm.info"),
+            Self::Pause => Call::put("/vm.pause", Vec::new()),
+            Self::Resume => Call::put("/vm.resume", Vec::new()),
+            Self::Shutdown => Call::put("/vm.shutdown", Vec::new()),
+            Self::Reboot => Call::put("/vm.reboot", Vec::new()),
+            Self::PowerButton => Call::put("/vm.power-button", Vec::new()),
+            Self::Delete => Call::put("/vm.delete", Vec::new()),
+            Self::VmmShutdown => Call::put("/vmm.shutdown", Vec::new()),
+            Self::Topology => Call::get("/vm.topology"),
+            Self::TeardownPolicy {
+                policy: None,
+                workers: None,
+            } => Call::get("/vm.teardown-policy"),
+            Self::TeardownPolicy { policy, workers } => {
+                let update = PolicyUpdate { policy, workers };
+                Call::put(
+                    "/vm.teardown-policy",
+                    serde_json::to_vec(&update).context("writing the policy")?,
+                )
+            }
+            Self::Teardowns => Call::get("/vm.teardowns"),
+            Self::Teardown { number } => Call::get(format!("/vm.teardowns/{number}")),
+            // Streams are followed, not called; this is what one would begin with.
+            Self::Events { .. } => Call::get("/events"),
+        })
+    }
+}
+
+/// As JSON has them, so that a new policy is known here at once.
+fn parse_policy(name: &str) -> Result<TeardownPolicy, serde_json::Error> {
+    serde_json::from_value(serde_json::Value::from(name))
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path == Path::new("-") {
+        let mut text = Vec::new();
+        std::io::stdin()
+            .read_to_end(&mut text)
+            .context("reading the configuration from standard input")?;
+        return Ok(text);
+    }
+    std::fs::read(path).with_context(|| format!("reading the configuration `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use api::server::ROUTES;
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        let words = ["sundownctl", "--api-socket", "/s"]
+            .into_iter()
+            .chain(line.split_whitespace());
+        Arguments::try_parse_from(words).map(|arguments| arguments.command)
+    }
+
+    #[test]
+    fn every_route_has_a_command() {
+        Arguments::command().debug_assert();
+        let commands = [
+            "ping",
+            "create /dev/null",
+            "boot",
+            "info",
+            "pause",
+            "resume",
+            "shutdown",
+            "reboot",
+            "power-button",
+            "delete",
+            "vmm-shutdown",
+            "topology",
+            "teardown-policy",
+            "teardown-policy serial",
+            "teardowns",
+            "teardown 7",
+            "events",
+        ];
+        let called: BTreeSet<_> = commands
+            .iter()
+            .map(|line| parse(line).unwrap().into_call().unwrap())
+            .map(|call| {
+                (
+                    call.method.to_string().to_lowercase(),
+                    call.path.replace("/7", "/{n}"),
+                )
+            })
+            .collect();
+        let routes = ROUTES.iter().filter(|route| route.path != "/openapi.json");
+        let routes = routes
+            .map(|route| (route.method.to_owned(), route.path.to_owned()))
+            .collect();
+        assert_eq!(called, routes);
+    }
+
+    #[test]
+    fn a_policy_is_sent_as_json_has_it() {
+        let body = |line: &str| parse(line).unwrap().into_call().unwrap().body;
+        assert_eq!(
+            body("teardown-policy serial --workers 4"),
+            br#"{"policy":"serial","workers":4}"#
+        );
+        assert_eq!(body("teardown-policy --workers 4"), br#"{"workers":4}"#);
+        assert!(parse("teardown-policy fast").is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! `sundownctl`, the command-line client of `sundown`: a command a call, tables for people, the server's
+//! JSON unchanged for machines.
+
+mod command;
+mod show;
+mod table;
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use api::client::{Client, ClientError, Method};
+use clap::Parser;
+
+use command::{Arguments, Call, Command};
+
+/// The server refused the call, or could not be asked.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    // A usage error ends the process here, with exit code 2.
+    let arguments = Arguments::parse();
+    let json = arguments.json;
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error, json);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments {
+        api_socket,
+        json,
+        timeout,
+        command,
+    } = arguments;
+    let client = Client::new(api_socket).with_timeout(Duration::from_secs(timeout));
+    let mut out = io::stdout().lock();
+    if let Command::Events { since, follow } = command {
+        return events(&client, since, follow, json, &mut out);
+    }
+    let Call { method, path, body } = command.into_call()?;
+    let reads = method == Method::GET;
+    let answer = client.call(method, &path, body)?;
+    if json {
+        out.write_all(&answer)?;
+        if !answer.is_empty() && !answer.ends_with(b"\n") {
+            out.write_all(b"\n")?;
+        }
+    } else if reads {
+        out.write_all(show::answer(&path, &answer)?.as_bytes())?;
+    }
+    out.flush().context("writing to standard output")
+}
+
+fn events(
+    client: &Client,
+    since: Option<u64>,
+    follow: bool,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    // Without following, only what is kept can be seen.
+    let since = since.or((!follow).then_some(0));
+    for line in client.event_lines(since, follow)? {
+        let line = line?;
+        let line = if json { line } else { show::event(&line)? };
+        writeln!(out, "{line}")?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// Whether whoever reads the output has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+fn report(error: &anyhow::Error, json: bool) {
+    let refused = error
+        .downcast_ref::<ClientError>()
+        .and_then(ClientError::api);
+    if json && let Some(refused) = refused {
+        match serde_json::to_string(refused) {
+            Ok(text) => eprintln!("{text}"),
+            Err(_) => eprintln!("sundownctl: {error}"),
+        }
+        return;
+    }
+    eprintln!("sundownctl: {error}");
+    let sources = error.chain().skip(1).map(ToString::to_string);
+    let causes = refused
+        .map(|refused| refused.causes.clone())
+        .unwrap_or_default();
+    for cause in sources.chain(causes) {
+        eprintln!("  because: {cause}");
+    }
+    if let Some(refused) = refused {
+        for (what, name) in [("device", &refused.device), ("field", &refused.field)] {
+            if let Some(name) = name {
+                eprintln!("  {what}: {name}");
+            }
+        }
+    }
+}
