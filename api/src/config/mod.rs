@@ -1,7 +1,9 @@
 //! The configuration of a virtual machine: plain data, as it stands in `vm.create` and `vm.json`.
 
 mod device;
+mod devices;
 mod document;
+mod error;
 mod machine;
 mod order;
 mod slots;
@@ -15,10 +17,11 @@ pub use device::{
     Bridge, BridgePort, DeviceConfig, DeviceOptions, Latency, Link, NamespaceConfig, NvmeConfig,
     OnTimeout, ShutdownModel, TeardownModel,
 };
+pub use devices::RESERVED_IDS;
+pub use error::ConfigError;
 pub use machine::{
     CpusConfig, MemoryConfig, OnPowerOff, OnReset, PayloadConfig, SerialConfig, SerialMode,
     TeardownConfig, TeardownPolicy, VmConfig,
 };
 pub use slots::{Slot, assign_slots};
 pub use tree::Devices;
-pub use validate::{ConfigError, RESERVED_IDS};

@@ -3,9 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::VmConfig;
 use super::tree::Place;
-use super::validate::ConfigError;
+use super::{ConfigError, VmConfig};
 use crate::error::ErrorCode;
 
 /// Checks the links, and that they and the tree together have no cycle.

@@ -1,7 +1,6 @@
 //! Device and function numbers: those that are given, and those that are not.
 
-use super::validate::ConfigError;
-use super::{BridgePort, DeviceConfig};
+use super::{BridgePort, ConfigError, DeviceConfig};
 use crate::error::ErrorCode;
 
 /// A device's place on its bus.

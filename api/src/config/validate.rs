@@ -1,103 +1,14 @@
 //! What a configuration must be beyond its shape, before any file of it is looked at.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use super::tree::Place;
-use super::{BridgePort, DeviceConfig, NvmeConfig, SerialMode, VmConfig, assign_slots, order};
+use super::{ConfigError, SerialMode, VmConfig, devices, order};
 use crate::error::ErrorCode;
 use crate::json;
 
-/// Names that are no device's to take: those of the devices that every machine has.
-pub const RESERVED_IDS: &[&str] = &[
-    "host-bridge",
-    "serial",
-    "i8042",
-    "rtc",
-    "acpi",
-    "reset",
-    "boot-marker",
-];
-
 const MEMORY_UNIT: u64 = 2 << 20;
 const MEMORY: RangeInclusive<u64> = 64 << 20..=4 << 40;
-const DEADLINE_MS: RangeInclusive<u64> = 1..=3_600_000;
-const LONGEST_SHUTDOWN: Duration = Duration::from_secs(60);
-const LONGEST_TEARDOWN: Duration = Duration::from_secs(3600);
-const BRIDGES: usize = 255;
-const NAMESPACES: usize = 256;
-
-/// Why a configuration was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct ConfigError {
-    /// What is wrong, for machines.
-    pub code: ErrorCode,
-    /// What is wrong with what, and what can be done.
-    pub message: String,
-    /// The field, such as `pci[1].children[0].namespaces[0].path`.
-    pub field: Option<String>,
-    /// The device.
-    pub device: Option<String>,
-}
-
-impl ConfigError {
-    /// An error about no field and no device.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            field: None,
-            device: None,
-        }
-    }
-
-    /// Names the field, from the top of the configuration.
-    #[must_use]
-    pub fn at(self, field: impl Into<String>) -> Self {
-        Self {
-            field: Some(field.into()),
-            ..self
-        }
-    }
-
-    /// Names the device and one of its fields.
-    #[must_use]
-    pub(super) fn about(self, device: &DeviceConfig, field: &str) -> Self {
-        Self {
-            device: Some(device.id().to_owned()),
-            field: Some(field.to_owned()),
-            ..self
-        }
-    }
-
-    /// Names the device and the place of one of its fields.
-    fn of(self, place: &Place<'_>, field: &str) -> Self {
-        Self {
-            device: Some(place.device.id().to_owned()),
-            field: Some(place.field(field)),
-            ..self
-        }
-    }
-}
-
-impl From<json::JsonError> for ConfigError {
-    fn from(error: json::JsonError) -> Self {
-        let json::JsonError {
-            message,
-            field,
-            device,
-        } = error;
-        Self {
-            code: ErrorCode::Malformed,
-            message: format!("reading the configuration: {message}"),
-            field,
-            device,
-        }
-    }
-}
 
 impl VmConfig {
     /// Reads a configuration from JSON and validates it.
@@ -121,13 +32,7 @@ impl VmConfig {
         while let Some(place) = devices.next_place() {
             places.push(place);
         }
-        validate_ids(&places)?;
-        for place in &places {
-            validate_place(place)?;
-            validate_device(place)?;
-        }
-        validate_buses(self, &places)?;
-        validate_paths(&places)?;
+        devices::validate(self, &places)?;
         order::validate(self, &places)
     }
 
@@ -217,7 +122,8 @@ fn in_range<N: PartialOrd + std::fmt::Display>(
     Err(ConfigError::new(ErrorCode::OutOfRange, message).at(field))
 }
 
-fn given_path(field: &str, what: &str, path: &Path) -> Result<(), ConfigError> {
+/// Checks that a path is one.
+pub(super) fn given_path(field: &str, what: &str, path: &Path) -> Result<(), ConfigError> {
     let text = path.as_os_str();
     if !text.is_empty() && !text.as_encoded_bytes().contains(&0) {
         return Ok(());
@@ -226,222 +132,4 @@ fn given_path(field: &str, what: &str, path: &Path) -> Result<(), ConfigError> {
         "`{field}`: the path of {what} is empty or has a NUL in it; give the path of a file"
     );
     Err(ConfigError::new(ErrorCode::MissingField, message).at(field))
-}
-
-fn validate_ids(places: &[Place<'_>]) -> Result<(), ConfigError> {
-    let mut seen: HashMap<&str, &str> = HashMap::new();
-    for place in places {
-        let id = place.device.id();
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if id.is_empty() || id.len() > 64 || !id.chars().all(allowed) {
-            let message = format!(
-                "the name `{}` of `{}`: 1 to 64 letters, digits, `-`, `_`, `.` are allowed",
-                id.escape_default(),
-                place.path
-            );
-            return Err(ConfigError::new(ErrorCode::BadId, message).of(place, "id"));
-        }
-        if RESERVED_IDS.contains(&id) {
-            let message = format!(
-                "the name `{id}` of `{}` is that of a device every machine has",
-                place.path
-            );
-            return Err(ConfigError::new(ErrorCode::BadId, message).of(place, "id"));
-        }
-        if let Some(other) = seen.insert(id, &place.path) {
-            let message = format!(
-                "`{other}` and `{}` are both named `{id}`; give one of them another `id`",
-                place.path
-            );
-            return Err(ConfigError::new(ErrorCode::DuplicateId, message).of(place, "id"));
-        }
-    }
-    Ok(())
-}
-
-/// Whether PCI Express has a device of this type here.
-fn validate_place(place: &Place<'_>) -> Result<(), ConfigError> {
-    let behind = place
-        .parent
-        .and_then(DeviceConfig::bridge)
-        .map(|(port, _)| port);
-    let (allowed, rule) = match place.device {
-        DeviceConfig::RootPort(_) => (
-            behind.is_none(),
-            "a root port stands on the root bus, in `pci` itself",
-        ),
-        DeviceConfig::UpstreamPort(_) => (
-            matches!(behind, Some(BridgePort::Root | BridgePort::Downstream)),
-            "the upstream port of a switch stands behind a root port or a downstream port",
-        ),
-        DeviceConfig::DownstreamPort(_) => (
-            matches!(behind, Some(BridgePort::Upstream)),
-            "a downstream port stands behind the upstream port of its switch",
-        ),
-        DeviceConfig::PciBridge(_) => (
-            matches!(
-                behind,
-                Some(BridgePort::Root | BridgePort::Downstream | BridgePort::Pci)
-            ),
-            "a PCI bridge stands behind a root port, a downstream port or another PCI bridge",
-        ),
-        DeviceConfig::Nvme(_) => (
-            !matches!(behind, Some(BridgePort::Upstream)),
-            "behind the upstream port of a switch are its downstream ports only",
-        ),
-    };
-    if allowed {
-        return Ok(());
-    }
-    let at = match place.parent {
-        Some(parent) => format!("behind `{}` ({})", parent.id(), parent.class()),
-        None => "on the root bus".to_owned(),
-    };
-    let message = format!(
-        "device `{}` ({}) is {at}: {rule}",
-        place.device.id(),
-        place.device.class()
-    );
-    Err(ConfigError::new(ErrorCode::BadPlacement, message).of(place, "type"))
-}
-
-fn validate_device(place: &Place<'_>) -> Result<(), ConfigError> {
-    let id = place.device.id();
-    let out_of_range = |field: &str, message: String| {
-        Err(
-            ConfigError::new(ErrorCode::OutOfRange, format!("device `{id}`: {message}"))
-                .of(place, field),
-        )
-    };
-    if let Some(deadline) = place.device.options().deadline_ms
-        && !DEADLINE_MS.contains(&deadline)
-    {
-        return out_of_range(
-            "deadline_ms",
-            format!("a deadline of {deadline} ms; 1 ms to an hour is allowed"),
-        );
-    }
-    if place.device.teardown().latency.longest() > LONGEST_TEARDOWN {
-        return out_of_range(
-            "teardown.latency",
-            "a teardown of more than an hour".to_owned(),
-        );
-    }
-    let DeviceConfig::Nvme(NvmeConfig {
-        serial,
-        namespaces,
-        shutdown,
-        ..
-    }) = place.device
-    else {
-        return Ok(());
-    };
-    for (field, latency) in [
-        ("shutdown.latency", Some(&shutdown.latency)),
-        ("shutdown.abrupt_latency", shutdown.abrupt_latency.as_ref()),
-    ] {
-        if latency.is_some_and(|latency| latency.longest() >= LONGEST_SHUTDOWN) {
-            return out_of_range(
-                field,
-                "a shutdown handshake of a minute or more; less is allowed".to_owned(),
-            );
-        }
-    }
-    if let Some(serial) = serial
-        && !((1..=20).contains(&serial.len())
-            && serial.bytes().all(|byte| matches!(byte, b' '..=b'~')))
-    {
-        return out_of_range(
-            "serial",
-            "the serial number: 1 to 20 printable ASCII characters are allowed".to_owned(),
-        );
-    }
-    if !(1..=NAMESPACES).contains(&namespaces.len()) {
-        return out_of_range(
-            "namespaces",
-            format!(
-                "{} namespaces; 1 to {NAMESPACES} are allowed",
-                namespaces.len()
-            ),
-        );
-    }
-    for (at, namespace) in namespaces.iter().enumerate() {
-        let field = format!("namespaces[{at}].path");
-        given_path(
-            &place.field(&field),
-            "the namespace's file",
-            &namespace.path,
-        )
-        .map_err(|error| error.of(place, &field))?;
-    }
-    Ok(())
-}
-
-fn validate_buses(config: &VmConfig, places: &[Place<'_>]) -> Result<(), ConfigError> {
-    let bridges = places
-        .iter()
-        .filter_map(|place| Some((place, place.device.bridge()?)));
-    let buses = bridges.map(|(place, (port, bridge))| {
-        (place.path.as_str(), Some(port), bridge.children.as_slice())
-    });
-    let mut count = 0;
-    for (path, port, devices) in std::iter::once(("", None, config.pci.as_slice())).chain(buses) {
-        count += usize::from(port.is_some());
-        assign_slots(port, devices).map_err(|error| in_place(error, path, devices))?;
-    }
-    if count > BRIDGES {
-        let message = format!(
-            "{count} bridges; each needs a bus number, and a segment has {BRIDGES} beside the root bus"
-        );
-        return Err(ConfigError::new(ErrorCode::BusNumbersExhausted, message).at("pci"));
-    }
-    Ok(())
-}
-
-/// Completes the path of an error that knows its device and the device's field.
-fn in_place(mut error: ConfigError, bus: &str, devices: &[DeviceConfig]) -> ConfigError {
-    let at = devices
-        .iter()
-        .position(|device| error.device.as_deref() == Some(device.id()));
-    if let (Some(at), Some(field)) = (at, &error.field) {
-        let list = if bus.is_empty() {
-            "pci".to_owned()
-        } else {
-            format!("{bus}.children")
-        };
-        error.field = Some(format!("{list}[{at}].{field}"));
-    }
-    error
-}
-
-/// No file may be written to from two places.
-fn validate_paths(places: &[Place<'_>]) -> Result<(), ConfigError> {
-    let mut read: HashSet<PathBuf> = HashSet::new();
-    let mut written: HashSet<PathBuf> = HashSet::new();
-    for place in places {
-        let DeviceConfig::Nvme(nvme) = place.device else {
-            continue;
-        };
-        for (at, namespace) in nvme.namespaces.iter().enumerate() {
-            // Spelt the same way: `a//./b` is `a/b`.
-            let path: PathBuf = namespace.path.components().collect();
-            let clash = written.contains(&path) || (!namespace.readonly && read.contains(&path));
-            if clash {
-                let message = format!(
-                    "device `{}`: the file `{}` is behind another namespace too; give each namespace a file of its own, \
-                     or make both `readonly`",
-                    place.device.id(),
-                    namespace.path.display()
-                );
-                let field = format!("namespaces[{at}].path");
-                return Err(ConfigError::new(ErrorCode::DuplicatePath, message).of(place, &field));
-            }
-            if namespace.readonly {
-                read.insert(path)
-            } else {
-                written.insert(path)
-            };
-        }
-    }
-    Ok(())
 }
