@@ -225,8 +225,8 @@ impl Node {
         }
     }
 
-    /// Writes a configuration register, as the guest does.
-    pub fn write_config(&self, offset: u16, value: u32, mask: u32) -> Decode {
+    /// Writes a configuration register, as the guest does. The caller sees to what the answer asks for.
+    pub(super) fn write_config(&self, offset: u16, value: u32, mask: u32) -> Decode {
         if self.is_quarantined() {
             return Decode::Same;
         }

@@ -5,8 +5,9 @@
 //! [`msix`]); functions ([`function`], [`endpoint`], [`bridge`]); the tree ([`bus`], [`intx`]); the
 //! machine's side ([`placement`], [`root_complex`], [`firmware`]).
 //!
-//! Locks, in the order in which they may be taken: placement, a function's own lock, its MSI-X table.
-//! Reads of registers and BARs take no lock that is shared between functions.
+//! Locks, in the order in which they may be taken: placement, a function's own lock. An MSI-X table and
+//! the state of an INTx line are taken alone, and held while the machine is told of a change. Reads of
+//! registers and BARs take no lock that is shared between functions.
 //!
 //! Not implemented: hot-plug, AER, ARI, ASPM, I/O windows and I/O BARs, expansion ROMs, SR-IOV.
 
