@@ -1,0 +1,175 @@
+//! The device manager: builds the hierarchy, finds devices in it, and shuts it down.
+
+pub mod build;
+mod legacy;
+pub mod teardown;
+
+use std::sync::Arc;
+
+use api::config::{OnTimeout, TeardownPolicy};
+use api::state::{LegacyNode, Topology, TopologyNode};
+use devices::legacy::AcpiPm;
+use devices::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
+use devices::pci::{Bus, FirmwareError, Node, RootComplex, number_buses};
+use nvme::Engine;
+
+use crate::interrupts::InterruptRouting;
+use crate::serial_input::SerialInput;
+use legacy::Legacy;
+use teardown::{Graph, Observer, Target, Teardown};
+
+/// All devices of a machine. The tree is in the root complex; the list gives every device its number and
+/// what a teardown has to know of it.
+pub struct DeviceManager {
+    list: Graph,
+    targets: Arc<Targets>,
+    root_complex: Arc<RootComplex>,
+    acpi_pm: Arc<AcpiPm>,
+    serial_input: Option<SerialInput>,
+    routing: Arc<InterruptRouting>,
+    /// Ends its threads when the last controller is gone.
+    _engine: Arc<Engine>,
+}
+
+/// The devices by their numbers in the list.
+struct Targets(Vec<Arc<dyn Device>>);
+
+impl Target for Targets {
+    fn shut_down(&self, device: usize, by: Deadline, phases: &mut Phases) -> Result<Finish, ShutdownError> {
+        match self.0.get(device) {
+            Some(device) => device.shut_down(by, phases),
+            None => Ok(Finish::Now),
+        }
+    }
+}
+
+/// What was done with the devices that did not end.
+#[derive(Debug, Default)]
+pub struct GivenUp {
+    /// Gone from the guest.
+    pub quarantined: Vec<String>,
+    /// The one for whose sake the machine must not boot again.
+    pub stopping: Option<String>,
+}
+
+impl DeviceManager {
+    fn new(
+        list: Graph,
+        devices: Vec<Arc<dyn Device>>,
+        root_complex: Arc<RootComplex>,
+        legacy: Legacy,
+        routing: Arc<InterruptRouting>,
+        engine: Arc<Engine>,
+    ) -> Self {
+        Self {
+            list,
+            targets: Arc::new(Targets(devices)),
+            root_complex,
+            acpi_pm: legacy.acpi_pm,
+            serial_input: legacy.serial_input,
+            routing,
+            _engine: engine,
+        }
+    }
+
+    /// The names of the devices, by number.
+    pub fn ids(&self) -> Vec<String> {
+        self.list.nodes().iter().map(|node| node.id.clone()).collect()
+    }
+
+    /// A teardown of all devices, ready to run: policy, flags and links are frozen here.
+    pub fn teardown(&self, policy: TeardownPolicy, workers: u16, observer: Arc<dyn Observer>) -> Teardown {
+        let mut list = self.list.clone();
+        for number in 0..list.len() {
+            let address = self.address(&list.node(number).id);
+            list.set_address(number, address);
+        }
+        Teardown::new(Arc::new(list), policy, workers, self.targets.clone(), observer)
+    }
+
+    /// Does with the devices named, which did not end by their deadlines, what their `on_timeout` says.
+    pub fn give_up<'a>(&self, ids: impl Iterator<Item = &'a str>) -> GivenUp {
+        let mut given_up = GivenUp::default();
+        for id in ids {
+            let Some(number) = self.list.find(id) else { continue };
+            match self.list.node(number).on_timeout {
+                OnTimeout::Quarantine => {
+                    if self.root_complex.set_quarantined(id, true) {
+                        given_up.quarantined.push(id.to_owned());
+                    }
+                }
+                OnTimeout::Stop => given_up.stopping = Some(id.to_owned()),
+            }
+        }
+        given_up
+    }
+
+    /// Does what firmware does before a kernel starts: BARs taken out of the address space, interrupt
+    /// routes of the boot before forgotten, buses numbered.
+    pub fn start_hierarchy(&self) -> Result<(), FirmwareError> {
+        if let Err(error) = self.routing.settle() {
+            tracing::warn!(%error, "taking old messages out of the interrupt routing");
+        }
+        self.root_complex.reset();
+        number_buses(&self.root_complex).map(|_| ())
+    }
+
+    /// Presses the power button.
+    pub fn press_power_button(&self) {
+        self.acpi_pm.press_power_button();
+    }
+
+    /// The serial port's input, once.
+    pub fn take_serial_input(&mut self) -> Option<SerialInput> {
+        self.serial_input.take()
+    }
+
+    /// The devices as they stand.
+    pub fn topology(&self) -> Topology {
+        let legacy = self.list.nodes().iter().filter(|listed| self.root_complex.bus().find(&listed.id).is_none());
+        Topology {
+            pci: self.branch(self.root_complex.bus()),
+            legacy: legacy
+                .map(|listed| LegacyNode {
+                    id: listed.id.clone(),
+                    class: listed.class.clone(),
+                    asynchronous: listed.asynchronous,
+                })
+                .collect(),
+        }
+    }
+
+    fn branch(&self, bus: &Bus) -> Vec<TopologyNode> {
+        bus.nodes().iter().filter_map(|node| self.topology_node(node)).collect()
+    }
+
+    fn topology_node(&self, node: &Node) -> Option<TopologyNode> {
+        let number = self.list.find(node.id())?;
+        let listed = self.list.node(number);
+        let names = |numbers: &[usize]| numbers.iter().map(|&number| self.list.node(number).id.clone()).collect();
+        Some(TopologyNode {
+            id: listed.id.clone(),
+            class: listed.class.clone(),
+            address: self.address(&listed.id),
+            asynchronous: listed.asynchronous,
+            deadline_ms: listed.deadline.as_millis() as u64,
+            on_timeout: listed.on_timeout,
+            suppliers: names(self.list.suppliers(number)),
+            consumers: names(self.list.consumers(number)),
+            quarantined: node.is_quarantined(),
+            children: node.behind().map(|behind| self.branch(&behind.bus)).unwrap_or_default(),
+        })
+    }
+
+    fn address(&self, id: &str) -> Option<String> {
+        self.root_complex.address_of(id).map(|address| format!("0000:{address}"))
+    }
+}
+
+impl Drop for DeviceManager {
+    fn drop(&mut self) {
+        for device in self.targets.0.iter().rev() {
+            device.release();
+        }
+    }
+}

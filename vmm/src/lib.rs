@@ -1,0 +1,16 @@
+//! Sundown, a virtual machine monitor: KVM and policy. What the devices are is in `devices` and `nvme`,
+//! what clients say in `api`; ARCHITECTURE.md has the map.
+
+pub mod address_space;
+pub mod boot;
+pub mod clock;
+pub mod device_manager;
+pub mod exit;
+pub mod interrupts;
+pub mod mailbox;
+pub mod memory;
+pub mod picture;
+pub mod serial_input;
+pub mod vcpu;
+pub mod vm;
+pub mod vmm;

@@ -1,0 +1,237 @@
+//! The main thread: it owns the machine, and everything that changes the machine comes to it.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use api::config::VmConfig;
+use api::error::{ApiError, ErrorCode};
+use api::events::{EventKind, EventLog};
+use api::request::{Answer, Reply, Request, Response};
+use api::state::VmmPing;
+use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps};
+
+use crate::exit;
+use crate::mailbox::{Mailbox, Message};
+use crate::vm::{After, Machine, Next};
+
+/// A process that owns at most one machine.
+pub struct Vmm {
+    machine: Option<Machine>,
+    mailbox: Arc<Mailbox>,
+    events: Arc<EventLog>,
+    /// Whether clients can reach the process: without any, a machine that has stopped ends it.
+    served: bool,
+    serial: Option<SubscriberId>,
+    exit: Option<u8>,
+}
+
+/// What the main thread's event loop calls when a file descriptor is ready.
+pub type Subscriber = Box<dyn MutEventSubscriber>;
+
+impl Vmm {
+    /// A process without a machine.
+    pub fn new(mailbox: Arc<Mailbox>, events: Arc<EventLog>, served: bool) -> Self {
+        Self { machine: None, mailbox, events, served, serial: None, exit: None }
+    }
+
+    /// Deals with messages until the process is to end. Returns its exit code.
+    ///
+    /// `signals` is readable when the process is asked to end.
+    pub fn run(mut self, signals: impl AsRawFd + io::Read + 'static) -> Result<u8, event_manager::Error> {
+        let mut manager = EventManager::<Subscriber>::new()?;
+        manager.add_subscriber(Box::new(Wake(self.mailbox.clone())));
+        manager.add_subscriber(Box::new(Signals { source: signals, mailbox: self.mailbox.clone() }));
+        loop {
+            while let Some(message) = self.mailbox.take() {
+                self.handle(message);
+                if let Some(code) = self.exit {
+                    return Ok(code);
+                }
+            }
+            self.follow_serial(&mut manager);
+            manager.run()?;
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        let next = match message {
+            Message::Request(request, reply) => {
+                self.request(request, reply);
+                return;
+            }
+            Message::Guest { event, at, boot } => match &mut self.machine {
+                Some(machine) => machine.guest_event(event, at, boot),
+                None => Next::GoOn,
+            },
+            Message::VcpuFailed { vcpu, reason } => {
+                let after = if self.served { After::Stop } else { After::Exit(exit::CRASH) };
+                if let Some(machine) = &mut self.machine {
+                    machine.vcpu_failed(vcpu, &reason, after);
+                }
+                Next::GoOn
+            }
+            Message::TeardownEnded(run) => match &mut self.machine {
+                Some(machine) => machine.teardown_ended(*run),
+                None => Next::GoOn,
+            },
+        };
+        self.go(next);
+    }
+
+    fn go(&mut self, next: Next) {
+        match next {
+            Next::GoOn => {}
+            Next::Delete => {
+                self.machine = None;
+                self.events.push(EventKind::VmDeleted);
+            }
+            Next::Exit(code) => {
+                self.machine = None;
+                self.exit = Some(code);
+            }
+        }
+        let stopped = self.machine.as_ref().is_some_and(Machine::is_stopped);
+        if stopped && !self.served {
+            self.machine = None;
+            self.exit = Some(exit::OFF);
+        }
+    }
+}
+
+impl Vmm {
+    /// Registers the serial port's input with the event loop while there is a machine.
+    fn follow_serial(&mut self, manager: &mut EventManager<Subscriber>) {
+        match (&mut self.machine, self.serial) {
+            (Some(machine), _) => {
+                if let Some(subscriber) = machine.take_serial_input() {
+                    self.serial = Some(manager.add_subscriber(subscriber));
+                }
+            }
+            (None, Some(id)) => {
+                // Gone already where its file descriptor ended.
+                let _ = manager.remove_subscriber(id);
+                self.serial = None;
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn request(&mut self, request: Request, reply: Reply) {
+        let call = request.name();
+        let answer = match (request, &mut self.machine) {
+            (Request::Ping, _) => Ok(Response::Ping(ping())),
+            (Request::Create(_), Some(_)) => {
+                Err(conflict(call, "there is a machine already; delete it first (vm.delete)"))
+            }
+            (Request::Create(config), None) => self.create(*config),
+            (Request::Shutdown, Some(machine)) => {
+                let next = machine.shut_down(After::Exit(exit::OFF), Some(reply));
+                return self.go(next);
+            }
+            (Request::Shutdown, None) => {
+                reply.send(Ok(Response::Done));
+                return self.go(Next::Exit(exit::OFF));
+            }
+            (_, None) => Err(conflict(call, "there is no machine; create one first (vm.create)")),
+            (Request::ShutdownVm, Some(machine)) => {
+                let next = machine.shut_down(After::Stop, Some(reply));
+                return self.go(next);
+            }
+            (Request::Delete, Some(machine)) => {
+                let next = machine.shut_down(After::Delete, Some(reply));
+                return self.go(next);
+            }
+            (Request::Boot, Some(machine)) => done(machine.boot()),
+            (Request::Pause, Some(machine)) => done(machine.pause()),
+            (Request::Resume, Some(machine)) => done(machine.resume()),
+            (Request::Reboot, Some(machine)) => done(machine.reboot()),
+            (Request::PowerButton, Some(machine)) => done(machine.power_button()),
+            (Request::Info, Some(machine)) => Ok(Response::Info(Box::new(machine.describe()))),
+            (Request::Topology, Some(machine)) => Ok(Response::Topology(Box::new(machine.topology()))),
+            (Request::GetTeardownPolicy, Some(machine)) => Ok(Response::TeardownPolicy(machine.teardown_policy())),
+            (Request::SetTeardownPolicy(update), Some(machine)) => {
+                machine.set_teardown_policy(update);
+                Ok(Response::Done)
+            }
+            (Request::Teardowns, Some(machine)) => Ok(Response::Teardowns(machine.history().summaries())),
+            (Request::Teardown(number), Some(machine)) => match machine.history().get(number) {
+                Some(report) => Ok(Response::Teardown(Box::new(report.clone()))),
+                None => Err(ApiError::new(
+                    ErrorCode::NotFound,
+                    format!("{call}: there is no report of teardown {number}; vm.teardowns lists those that are kept"),
+                )),
+            },
+        };
+        reply.send(answer);
+    }
+
+    /// Creates the machine of `config`, which has been validated.
+    pub fn create(&mut self, config: VmConfig) -> Answer {
+        let machine = Machine::create(config, self.mailbox.clone(), self.events.clone())?;
+        self.machine = Some(machine);
+        self.events.push(EventKind::VmCreated);
+        Ok(Response::Done)
+    }
+
+    /// Creates the machine of `config`, which has been validated, and boots it.
+    pub fn create_and_boot(&mut self, config: VmConfig) -> Result<(), ApiError> {
+        self.create(config)?;
+        self.machine.as_mut().map_or(Ok(()), Machine::boot)
+    }
+}
+
+fn done(result: Result<(), ApiError>) -> Answer {
+    result.map(|()| Response::Done)
+}
+
+fn conflict(call: &str, reason: &str) -> ApiError {
+    ApiError::new(ErrorCode::WrongState, format!("{call}: {reason}"))
+}
+
+fn ping() -> VmmPing {
+    VmmPing {
+        build_version: concat!("sundown-", env!("CARGO_PKG_VERSION")).to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: i64::from(std::process::id()),
+        features: vec!["kvm".to_owned()],
+    }
+}
+
+/// Wakes the loop when the mailbox has messages; the loop itself takes them out.
+struct Wake(Arc<Mailbox>);
+
+impl MutEventSubscriber for Wake {
+    fn process(&mut self, _: Events, _: &mut EventOps) {
+        // An error only says that another wake-up has been taken already.
+        let _ = self.0.wake_fd().read();
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(error) = ops.add(Events::new(self.0.wake_fd(), EventSet::IN)) {
+            tracing::error!(%error, "watching the mailbox");
+        }
+    }
+}
+
+/// Turns a signal that asks the process to end into the request that a client would send.
+struct Signals<S> {
+    source: S,
+    mailbox: Arc<Mailbox>,
+}
+
+impl<S: AsRawFd + io::Read> MutEventSubscriber for Signals<S> {
+    fn process(&mut self, _: Events, _: &mut EventOps) {
+        let mut bytes = [0; 16];
+        if self.source.read(&mut bytes).is_ok_and(|count| count > 0) {
+            let (reply, _) = Reply::channel();
+            self.mailbox.put(Message::Request(Request::Shutdown, reply));
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(error) = ops.add(Events::new(&self.source, EventSet::IN)) {
+            tracing::error!(%error, "watching for signals");
+        }
+    }
+}
