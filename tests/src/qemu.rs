@@ -1,6 +1,7 @@
 //! The QEMU that the lab host is: its command line, its end, its time limit.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::{IsTerminal, stdout};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -129,6 +130,9 @@ impl Machine<'_> {
             .map(|(number, _)| serial(number))
             .collect();
         line.push_str(&format!(" lab.vfio={}", vfio.join(",")));
+        if let Some((rows, columns)) = terminal_size() {
+            line.push_str(&format!(" lab.terminal={rows},{columns}"));
+        }
         if self.console == Console::Terminal {
             line.push_str(" lab.interactive");
         }
@@ -191,6 +195,21 @@ impl Machine<'_> {
             })?;
         Ok(path)
     }
+}
+
+/// Rows and columns of the terminal that standard output is, if it is one.
+fn terminal_size() -> Option<(u16, u16)> {
+    if !stdout().is_terminal() {
+        return None;
+    }
+    let output = Command::new("stty")
+        .args(["-F", "/dev/tty", "size"])
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (rows, columns) = text.trim().split_once(' ')?;
+    Some((rows.parse().ok()?, columns.parse().ok()?))
+        .filter(|&(rows, columns)| rows > 0 && columns > 0)
 }
 
 /// L1's init finds a drive by it.
