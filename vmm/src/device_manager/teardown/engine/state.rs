@@ -86,21 +86,20 @@ impl State {
         }
     }
 
+    /// Counts a worker as at work on the device.
+    pub(super) fn claim_worker(&mut self, device: usize) {
+        self.records[device].on_worker = true;
+        self.running += 1;
+        self.running_peak = self.running_peak.max(self.running);
+    }
+
     /// Stamps the begin of a device's call and returns the moment it must have ended by.
-    pub(super) fn begin(
-        &mut self,
-        graph: &Graph,
-        device: usize,
-        now: Instant,
-        on_worker: bool,
-    ) -> Instant {
+    pub(super) fn begin(&mut self, graph: &Graph, device: usize, now: Instant) -> Instant {
         let by = now + graph.node(device).deadline;
         let record = &mut self.records[device];
         record.start = Some(now);
-        if on_worker {
-            record.on_worker = true;
-            self.running += 1;
-            self.running_peak = self.running_peak.max(self.running);
+        // Only from a worker can a call be taken.
+        if record.on_worker {
             self.set_timer(device, by, Outcome::TimedOut);
         }
         by

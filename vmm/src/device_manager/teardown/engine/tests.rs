@@ -120,13 +120,12 @@ impl Ran {
 
     fn check(&self) -> Result<(), String> {
         oracle::check(&self.run.graph, self.run.policy, &self.spans())?;
-        if let Some(device) = self
-            .model
-            .calls
-            .iter()
-            .position(|calls| calls.load(Ordering::SeqCst) != 1)
-        {
-            return Err(format!("{device} was not called exactly once"));
+        for (device, calls) in self.model.calls.iter().enumerate() {
+            // One with next to no time can be given up before its thread gets to call it.
+            let at_least = usize::from(self.run.stamps[device].outcome != Outcome::TimedOut);
+            if !(at_least..=1).contains(&calls.load(Ordering::SeqCst)) {
+                return Err(format!("{device} was not called exactly once"));
+            }
         }
         let told: HashSet<usize> = self
             .ear
@@ -524,7 +523,7 @@ fn no_thread_stays() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn stamps_keep_the_rules(

@@ -40,8 +40,8 @@ impl Spawn for OsThreads {
 
 /// What a thread does next.
 enum Step {
-    /// Calls a device, which must have ended by the moment given.
-    Run(usize, Instant),
+    /// Calls a device.
+    Run(usize),
     /// Waits, for there is nothing for it to do now.
     Wait,
     /// Ends, for nothing is left.
@@ -127,14 +127,14 @@ impl Crew {
             };
             let (step, mut errands) = self.next(&mut state, device, false);
             state = match step {
-                Step::Run(device, by) => {
+                Step::Run(device) => {
                     // Nobody serves timers while this thread blocks in a device's call.
                     errands.make_keeper = self.graph.node(device).blocking
                         && !state.keeper
                         && !state.without_threads
                         && state.schedule.left_async() > 0;
                     state.keeper |= errands.make_keeper;
-                    self.run(state, device, by, errands).0
+                    self.run(state, device, errands).0
                 }
                 _ if !errands.is_empty() => self.do_errands(state, errands),
                 Step::Leave if state.telling == 0 => return,
@@ -187,8 +187,8 @@ impl Crew {
             };
             let (step, errands) = self.next(&mut state, device, true);
             state = match step {
-                Step::Run(device, by) => {
-                    let (state, in_time) = self.run(state, device, by, errands);
+                Step::Run(device) => {
+                    let (state, in_time) = self.run(state, device, errands);
                     if !in_time {
                         // Given up meanwhile, and perhaps replaced.
                         drop(state);
@@ -227,7 +227,7 @@ impl Crew {
             let device = state.schedule.start_quick();
             let (step, errands) = self.next(&mut state, device, false);
             state = match step {
-                Step::Run(device, by) => self.run(state, device, by, errands).0,
+                Step::Run(device) => self.run(state, device, errands).0,
                 _ if !errands.is_empty() => self.do_errands(state, errands),
                 Step::Wait => self.wait_for_timer(state, &self.keeper),
                 Step::Leave => return,
@@ -240,11 +240,10 @@ impl Crew {
     fn next(&self, state: &mut State, device: Option<usize>, as_worker: bool) -> (Step, Errands) {
         let step = match device {
             Some(device) => {
-                let on_worker = as_worker && self.graph.node(device).blocking;
-                Step::Run(
-                    device,
-                    state.begin(&self.graph, device, Instant::now(), on_worker),
-                )
+                if as_worker && self.graph.node(device).blocking {
+                    state.claim_worker(device);
+                }
+                Step::Run(device)
             }
             None if state.schedule.left() == 0 => Step::Leave,
             None => Step::Wait,
@@ -301,11 +300,17 @@ impl Crew {
         self: &'a Arc<Self>,
         state: MutexGuard<'a, State>,
         device: usize,
-        by: Instant,
         errands: Errands,
     ) -> (MutexGuard<'a, State>, bool) {
+        // Errands first: the device's time begins with its call.
+        let mut state = if errands.is_empty() {
+            state
+        } else {
+            self.do_errands(state, errands)
+        };
+        let by = state.begin(&self.graph, device, Instant::now());
+        self.wake(&mut state);
         drop(state);
-        self.send(errands);
         let mut phases = Phases::default();
         let result = self.target.shut_down(device, Deadline::at(by), &mut phases);
         let now = Instant::now();
@@ -326,11 +331,6 @@ impl Crew {
         errands: Errands,
     ) -> MutexGuard<'a, State> {
         drop(state);
-        self.send(errands);
-        self.lock()
-    }
-
-    fn send(self: &Arc<Self>, errands: Errands) {
         for _ in 0..errands.make_workers {
             let crew = Arc::clone(self);
             if let Err(error) = self
@@ -353,15 +353,13 @@ impl Crew {
                 self.go_without_threads(&mut state, &error);
             }
         }
-        if errands.news.is_empty() {
-            return;
-        }
         for (device, outcome) in &errands.news {
             self.observer.ended(*device, outcome);
         }
         let mut state = self.lock();
-        state.telling -= 1;
+        state.telling -= usize::from(!errands.news.is_empty());
         self.wake(&mut state);
+        state
     }
 
     fn go_without_threads(&self, state: &mut State, error: &io::Error) {
