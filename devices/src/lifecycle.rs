@@ -81,6 +81,11 @@ pub enum ShutdownError {
         /// What was being done.
         doing: String,
     },
+    /// The device did not end in an earlier teardown and is no part of the machine any more.
+    #[error(
+        "it was given up in an earlier teardown and stays quarantined until the machine is created anew"
+    )]
+    GivenUp,
     /// The host refused an operation.
     #[error("{doing}: {source}")]
     Host {

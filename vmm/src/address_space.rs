@@ -16,7 +16,10 @@ pub struct AddressSpace {
 impl AddressSpace {
     /// `fixed` holds the ranges that never move, `root_complex` places those that do.
     pub fn new(fixed: IoManager, root_complex: Arc<RootComplex>) -> Self {
-        Self { fixed, root_complex }
+        Self {
+            fixed,
+            root_complex,
+        }
     }
 
     /// Reads a port: all-ones where nobody answers.

@@ -11,7 +11,10 @@ pub struct Clock {
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { instant: Instant::now(), ns: api::clock::monotonic_ns() }
+        Self {
+            instant: Instant::now(),
+            ns: api::clock::monotonic_ns(),
+        }
     }
 }
 
@@ -20,7 +23,9 @@ impl Clock {
     pub fn ns(&self, at: Instant) -> u64 {
         match at.checked_duration_since(self.instant) {
             Some(later) => self.ns + later.as_nanos() as u64,
-            None => self.ns.saturating_sub((self.instant - at).as_nanos() as u64),
+            None => self
+                .ns
+                .saturating_sub((self.instant - at).as_nanos() as u64),
         }
     }
 }

@@ -44,8 +44,14 @@ fn host_error(error: kvm_ioctls::Error) -> io::Error {
 impl InterruptRouting {
     /// Takes over the routing of `vm`, whose interrupt controllers exist.
     pub fn new(vm: Arc<VmFd>) -> io::Result<Self> {
-        let lines = (0..IOAPIC_PINS).map(|gsi| SharedLine::new(vm.clone(), gsi)).collect();
-        let routing = Self { vm, table: Mutex::default(), lines };
+        let lines = (0..IOAPIC_PINS)
+            .map(|gsi| SharedLine::new(vm.clone(), gsi))
+            .collect();
+        let routing = Self {
+            vm,
+            table: Mutex::default(),
+            lines,
+        };
         routing.apply(&mut lock(&routing.table))?;
         Ok(routing)
     }
@@ -55,20 +61,30 @@ impl InterruptRouting {
     /// nobody writes to those vectors: a device's own gate (mask, enable) comes before its eventfd.
     pub fn settle(&self) -> io::Result<()> {
         let mut table = lock(&self.table);
-        if table.stale { self.apply(&mut table) } else { Ok(()) }
+        if table.stale {
+            self.apply(&mut table)
+        } else {
+            Ok(())
+        }
     }
 
     /// A new connection to the line `gsi` of the IOAPIC (0 to 23).
     pub fn line(&self, gsi: u32) -> Arc<dyn IntxLine> {
         let line = &self.lines[gsi as usize % self.lines.len()];
-        Arc::new(LineConnection { line: line.clone(), asserted: Mutex::new(false) })
+        Arc::new(LineConnection {
+            line: line.clone(),
+            asserted: Mutex::new(false),
+        })
     }
 
     fn apply(&self, table: &mut Table) -> io::Result<()> {
         let mut entries = Vec::with_capacity(40 + table.vectors.len());
         for pin in 0..16 {
-            let (chip, pin_of_chip) =
-                if pin < 8 { (KVM_IRQCHIP_PIC_MASTER, pin) } else { (KVM_IRQCHIP_PIC_SLAVE, pin - 8) };
+            let (chip, pin_of_chip) = if pin < 8 {
+                (KVM_IRQCHIP_PIC_MASTER, pin)
+            } else {
+                (KVM_IRQCHIP_PIC_SLAVE, pin - 8)
+            };
             entries.push(irqchip_entry(pin, chip, pin_of_chip));
         }
         for gsi in 0..IOAPIC_PINS {
@@ -92,14 +108,22 @@ impl InterruptRouting {
 }
 
 fn irqchip_entry(gsi: u32, irqchip: u32, pin: u32) -> kvm_irq_routing_entry {
-    let mut entry = kvm_irq_routing_entry { gsi, type_: KVM_IRQ_ROUTING_IRQCHIP, ..Default::default() };
+    let mut entry = kvm_irq_routing_entry {
+        gsi,
+        type_: KVM_IRQ_ROUTING_IRQCHIP,
+        ..Default::default()
+    };
     entry.u.irqchip.irqchip = irqchip;
     entry.u.irqchip.pin = pin;
     entry
 }
 
 fn msi_entry(gsi: u32, message: MsiMessage) -> kvm_irq_routing_entry {
-    let mut entry = kvm_irq_routing_entry { gsi, type_: KVM_IRQ_ROUTING_MSI, ..Default::default() };
+    let mut entry = kvm_irq_routing_entry {
+        gsi,
+        type_: KVM_IRQ_ROUTING_MSI,
+        ..Default::default()
+    };
     entry.u.msi.address_lo = message.address as u32;
     entry.u.msi.address_hi = (message.address >> 32) as u32;
     entry.u.msi.data = message.data;
@@ -141,7 +165,9 @@ impl MsiRouter for InterruptRouting {
         let mut table = lock(&self.table);
         let mut set = false;
         for &(Route(gsi), message) in changes {
-            let Some(held) = table.vectors.get_mut(&gsi) else { continue };
+            let Some(held) = table.vectors.get_mut(&gsi) else {
+                continue;
+            };
             if *held != message {
                 *held = message;
                 set |= message.is_some();
@@ -159,7 +185,9 @@ impl MsiRouter for InterruptRouting {
             }
             table.stale |= table.vectors.remove(&gsi).flatten().is_some();
         }
-        if table.stale && let Err(error) = self.apply(&mut table) {
+        if table.stale
+            && let Err(error) = self.apply(&mut table)
+        {
             tracing::warn!(%error, "taking detached vectors out of the interrupt routing");
         }
     }
@@ -174,13 +202,21 @@ struct SharedLine {
 
 impl SharedLine {
     fn new(vm: Arc<VmFd>, gsi: u32) -> Arc<Self> {
-        Arc::new(Self { vm, gsi, asserting: Mutex::new(0) })
+        Arc::new(Self {
+            vm,
+            gsi,
+            asserting: Mutex::new(0),
+        })
     }
 
     fn change(&self, assert: bool) {
         let mut asserting = lock(&self.asserting);
         let before = *asserting;
-        *asserting = if assert { before + 1 } else { before.saturating_sub(1) };
+        *asserting = if assert {
+            before + 1
+        } else {
+            before.saturating_sub(1)
+        };
         if (before > 0) != (*asserting > 0)
             && let Err(error) = self.vm.set_irq_line(self.gsi, *asserting > 0)
         {

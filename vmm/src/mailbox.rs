@@ -49,19 +49,29 @@ pub struct Mailbox {
 impl Mailbox {
     /// An empty mailbox.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { queue: Mutex::default(), wake: EventFd::new(EFD_NONBLOCK)?, boot: AtomicU64::new(0) })
+        Ok(Self {
+            queue: Mutex::default(),
+            wake: EventFd::new(EFD_NONBLOCK)?,
+            boot: AtomicU64::new(0),
+        })
     }
 
     /// Puts `message` in and wakes the main thread.
     pub fn put(&self, message: Message) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(message);
         // Fails only where the counter is full, and then the main thread is awake.
         let _ = self.wake.write(1);
     }
 
     /// Takes the oldest message.
     pub fn take(&self) -> Option<Message> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
     }
 
     /// Readable while there may be messages.
@@ -83,7 +93,11 @@ impl Submit for Mailbox {
 
 impl EventSink for Mailbox {
     fn send(&self, event: GuestEvent, at: Instant) {
-        self.put(Message::Guest { event, at, boot: self.boot.load(Ordering::SeqCst) });
+        self.put(Message::Guest {
+            event,
+            at,
+            boot: self.boot.load(Ordering::SeqCst),
+        });
     }
 }
 

@@ -129,8 +129,11 @@ pub fn give_to_kvm(memory: &GuestMemory, vm: &VmFd) -> Result<(), MemoryError> {
 /// The 64-bit window of the PCI host bridge, above all memory: its base and size. `address_bits` is
 /// the width of the guest's physical addresses.
 pub fn mmio64(memory_size: u64, address_bits: u8) -> (u64, u64) {
-    let end_of_memory =
-        if memory_size > LOW_MEMORY_END { HIGH_MEMORY + (memory_size - LOW_MEMORY_END) } else { HIGH_MEMORY };
+    let end_of_memory = if memory_size > LOW_MEMORY_END {
+        HIGH_MEMORY + (memory_size - LOW_MEMORY_END)
+    } else {
+        HIGH_MEMORY
+    };
     let base = end_of_memory.next_multiple_of(1 << 30);
     let limit = 1u64 << address_bits.clamp(36, 52);
     (base, MMIO64_SIZE.min(limit.saturating_sub(base)))
@@ -141,20 +144,33 @@ mod tests {
     use super::*;
 
     fn config(size: u64) -> api::config::MemoryConfig {
-        api::config::MemoryConfig { size, prefault: false, hugepages: false }
+        api::config::MemoryConfig {
+            size,
+            prefault: false,
+            hugepages: false,
+        }
     }
 
     #[test]
     fn memory_beyond_the_hole_is_split_around_it() {
         let memory = create(&config(6 << 30)).unwrap();
         let ranges: Vec<_> = memory.iter().map(|r| (r.start_addr().0, r.len())).collect();
-        assert_eq!(ranges, [(0, LOW_MEMORY_END), (HIGH_MEMORY, (6 << 30) - LOW_MEMORY_END)]);
+        assert_eq!(
+            ranges,
+            [
+                (0, LOW_MEMORY_END),
+                (HIGH_MEMORY, (6 << 30) - LOW_MEMORY_END)
+            ]
+        );
     }
 
     #[test]
     fn regions_share_one_file_without_overlap() {
         let memory = create(&config(4 << 30)).unwrap();
-        let offsets: Vec<_> = memory.iter().map(|r| r.get_mmap().file_offset().unwrap().start()).collect();
+        let offsets: Vec<_> = memory
+            .iter()
+            .map(|r| r.get_mmap().file_offset().unwrap().start())
+            .collect();
         assert_eq!(offsets, [0, LOW_MEMORY_END]);
     }
 

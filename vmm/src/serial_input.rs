@@ -37,7 +37,12 @@ pub struct SerialInput {
 impl SerialInput {
     /// Input from `source` to `serial`.
     pub fn new(serial: Arc<Serial>, source: Source) -> Self {
-        Self { serial, source, waiting: VecDeque::new(), polled: None }
+        Self {
+            serial,
+            source,
+            waiting: VecDeque::new(),
+            polled: None,
+        }
     }
 
     fn deliver(&mut self) {
@@ -88,7 +93,10 @@ impl SerialInput {
             let _ = ops.remove(Events::with_data_raw(fd, INPUT, EventSet::IN));
         } else if let Some(fd) = self.input_fd().filter(|_| wanted) {
             // Regular files cannot be polled; such input is not supported, and a null input is not missed.
-            let known = polled == Some(fd) || ops.add(Events::with_data_raw(fd, INPUT, EventSet::IN)).is_ok();
+            let known = polled == Some(fd)
+                || ops
+                    .add(Events::with_data_raw(fd, INPUT, EventSet::IN))
+                    .is_ok();
             self.polled = Some(fd).filter(|_| known);
         }
     }
@@ -110,7 +118,9 @@ impl MutEventSubscriber for SerialInput {
             }
             _ => self.read(ops),
         }
-        let gone = events.event_set().intersects(EventSet::HANG_UP | EventSet::ERROR);
+        let gone = events
+            .event_set()
+            .intersects(EventSet::HANG_UP | EventSet::ERROR);
         if events.data() == INPUT && gone && self.waiting.is_empty() && self.polled.is_some() {
             self.read(ops);
         }

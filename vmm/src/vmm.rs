@@ -9,7 +9,9 @@ use api::error::{ApiError, ErrorCode};
 use api::events::{EventKind, EventLog};
 use api::request::{Answer, Reply, Request, Response};
 use api::state::VmmPing;
-use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps};
+use event_manager::{
+    EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps,
+};
 
 use crate::exit;
 use crate::mailbox::{Mailbox, Message};
@@ -32,16 +34,29 @@ pub type Subscriber = Box<dyn MutEventSubscriber>;
 impl Vmm {
     /// A process without a machine.
     pub fn new(mailbox: Arc<Mailbox>, events: Arc<EventLog>, served: bool) -> Self {
-        Self { machine: None, mailbox, events, served, serial: None, exit: None }
+        Self {
+            machine: None,
+            mailbox,
+            events,
+            served,
+            serial: None,
+            exit: None,
+        }
     }
 
     /// Deals with messages until the process is to end. Returns its exit code.
     ///
     /// `signals` is readable when the process is asked to end.
-    pub fn run(mut self, signals: impl AsRawFd + io::Read + 'static) -> Result<u8, event_manager::Error> {
+    pub fn run(
+        mut self,
+        signals: impl AsRawFd + io::Read + 'static,
+    ) -> Result<u8, event_manager::Error> {
         let mut manager = EventManager::<Subscriber>::new()?;
         manager.add_subscriber(Box::new(Wake(self.mailbox.clone())));
-        manager.add_subscriber(Box::new(Signals { source: signals, mailbox: self.mailbox.clone() }));
+        manager.add_subscriber(Box::new(Signals {
+            source: signals,
+            mailbox: self.mailbox.clone(),
+        }));
         loop {
             while let Some(message) = self.mailbox.take() {
                 self.handle(message);
@@ -65,7 +80,11 @@ impl Vmm {
                 None => Next::GoOn,
             },
             Message::VcpuFailed { vcpu, reason } => {
-                let after = if self.served { After::Stop } else { After::Exit(exit::CRASH) };
+                let after = if self.served {
+                    After::Stop
+                } else {
+                    After::Exit(exit::CRASH)
+                };
                 if let Some(machine) = &mut self.machine {
                     machine.vcpu_failed(vcpu, &reason, after);
                 }
@@ -82,6 +101,11 @@ impl Vmm {
     fn go(&mut self, next: Next) {
         match next {
             Next::GoOn => {}
+            Next::Failed => {
+                if !self.served {
+                    self.exit = Some(exit::ERROR);
+                }
+            }
             Next::Delete => {
                 self.machine = None;
                 self.events.push(EventKind::VmDeleted);
@@ -94,7 +118,7 @@ impl Vmm {
         let stopped = self.machine.as_ref().is_some_and(Machine::is_stopped);
         if stopped && !self.served {
             self.machine = None;
-            self.exit = Some(exit::OFF);
+            self.exit.get_or_insert(exit::OFF);
         }
     }
 }
@@ -121,9 +145,10 @@ impl Vmm {
         let call = request.name();
         let answer = match (request, &mut self.machine) {
             (Request::Ping, _) => Ok(Response::Ping(ping())),
-            (Request::Create(_), Some(_)) => {
-                Err(conflict(call, "there is a machine already; delete it first (vm.delete)"))
-            }
+            (Request::Create(_), Some(_)) => Err(conflict(
+                call,
+                "there is a machine already; delete it first (vm.delete)",
+            )),
             (Request::Create(config), None) => self.create(*config),
             (Request::Shutdown, Some(machine)) => {
                 let next = machine.shut_down(After::Exit(exit::OFF), Some(reply));
@@ -133,7 +158,10 @@ impl Vmm {
                 reply.send(Ok(Response::Done));
                 return self.go(Next::Exit(exit::OFF));
             }
-            (_, None) => Err(conflict(call, "there is no machine; create one first (vm.create)")),
+            (_, None) => Err(conflict(
+                call,
+                "there is no machine; create one first (vm.create)",
+            )),
             (Request::ShutdownVm, Some(machine)) => {
                 let next = machine.shut_down(After::Stop, Some(reply));
                 return self.go(next);
@@ -148,18 +176,26 @@ impl Vmm {
             (Request::Reboot, Some(machine)) => done(machine.reboot()),
             (Request::PowerButton, Some(machine)) => done(machine.power_button()),
             (Request::Info, Some(machine)) => Ok(Response::Info(Box::new(machine.describe()))),
-            (Request::Topology, Some(machine)) => Ok(Response::Topology(Box::new(machine.topology()))),
-            (Request::GetTeardownPolicy, Some(machine)) => Ok(Response::TeardownPolicy(machine.teardown_policy())),
+            (Request::Topology, Some(machine)) => {
+                Ok(Response::Topology(Box::new(machine.topology())))
+            }
+            (Request::GetTeardownPolicy, Some(machine)) => {
+                Ok(Response::TeardownPolicy(machine.teardown_policy()))
+            }
             (Request::SetTeardownPolicy(update), Some(machine)) => {
                 machine.set_teardown_policy(update);
                 Ok(Response::Done)
             }
-            (Request::Teardowns, Some(machine)) => Ok(Response::Teardowns(machine.history().summaries())),
+            (Request::Teardowns, Some(machine)) => {
+                Ok(Response::Teardowns(machine.history().summaries()))
+            }
             (Request::Teardown(number), Some(machine)) => match machine.history().get(number) {
                 Some(report) => Ok(Response::Teardown(Box::new(report.clone()))),
                 None => Err(ApiError::new(
                     ErrorCode::NotFound,
-                    format!("{call}: there is no report of teardown {number}; vm.teardowns lists those that are kept"),
+                    format!(
+                        "{call}: there is no report of teardown {number}; vm.teardowns lists those that are kept"
+                    ),
                 )),
             },
         };

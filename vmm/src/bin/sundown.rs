@@ -49,12 +49,19 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<u8> {
-    let filter = EnvFilter::try_new(&options.log).with_context(|| format!("reading the log filter {:?}", options.log))?;
+    let filter = EnvFilter::try_new(&options.log)
+        .with_context(|| format!("reading the log filter {:?}", options.log))?;
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
 
     let (signals, on_signal) = UnixStream::pair().context("making the signal pipe")?;
-    signals.set_nonblocking(true).context("making the signal pipe")?;
+    signals
+        .set_nonblocking(true)
+        .context("making the signal pipe")?;
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         let writer = on_signal.try_clone().context("making the signal pipe")?;
         signal_hook::low_level::pipe::register(signal, writer).context("catching signals")?;
@@ -62,16 +69,25 @@ fn run(options: &Options) -> anyhow::Result<u8> {
 
     let mailbox = Arc::new(Mailbox::new().context("making the mailbox")?);
     let events = Arc::new(EventLog::new());
-    let mut vmm = Vmm::new(mailbox.clone(), events.clone(), options.api_socket.is_some());
+    let mut vmm = Vmm::new(
+        mailbox.clone(),
+        events.clone(),
+        options.api_socket.is_some(),
+    );
     // Before the API, so that no client's vm.create comes first.
     if let Some(path) = &options.config {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let config = VmConfig::from_json(text.as_bytes()).with_context(|| format!("reading {}", path.display()))?;
-        vmm.create_and_boot(config).with_context(|| format!("starting the machine of {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let config = VmConfig::from_json(text.as_bytes())
+            .with_context(|| format!("reading {}", path.display()))?;
+        vmm.create_and_boot(config)
+            .with_context(|| format!("starting the machine of {}", path.display()))?;
     }
     let _server = match &options.api_socket {
         Some(path) => {
-            let config = ServerConfig { listen: Listen::Path(path.clone()) };
+            let config = ServerConfig {
+                listen: Listen::Path(path.clone()),
+            };
             Some(server::start(config, mailbox, events).context("serving the API")?)
         }
         None => None,

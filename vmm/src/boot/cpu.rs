@@ -32,14 +32,28 @@ impl CpuTemplate {
 
     /// Width of the guest's physical addresses.
     pub fn address_bits(&self) -> u8 {
-        let sizes = self.supported.as_slice().iter().find(|entry| entry.function == 0x8000_0008);
+        let sizes = self
+            .supported
+            .as_slice()
+            .iter()
+            .find(|entry| entry.function == 0x8000_0008);
         sizes.map_or(36, |entry| entry.eax as u8)
     }
 
     /// Sets up vCPU `index` of `count`, not run yet.
     pub fn set_up(&self, fd: &VcpuFd, index: u8, count: u8) -> Result<(), VcpuError> {
-        let failed = |doing| move |source| VcpuError { vcpu: index, doing, source };
-        let no_memory = |_| VcpuError { vcpu: index, doing: "making CPUID", source: kvm_ioctls::Error::new(libc::ENOMEM) };
+        let failed = |doing| {
+            move |source| VcpuError {
+                vcpu: index,
+                doing,
+                source,
+            }
+        };
+        let no_memory = |_| VcpuError {
+            vcpu: index,
+            doing: "making CPUID",
+            source: kvm_ioctls::Error::new(libc::ENOMEM),
+        };
         let entries = self.entries(u32::from(index), u32::from(count));
         let cpuid = CpuId::from_entries(&entries).map_err(no_memory)?;
         fd.set_cpuid2(&cpuid).map_err(failed("setting CPUID"))?;
@@ -47,9 +61,14 @@ impl CpuTemplate {
         let mut lapic = fd.get_lapic().map_err(failed("reading the local APIC"))?;
         set_lapic_register(&mut lapic.regs, APIC_LVT_LINT0, DELIVERY_EXTINT);
         set_lapic_register(&mut lapic.regs, APIC_LVT_LINT1, DELIVERY_NMI);
-        fd.set_lapic(&lapic).map_err(failed("wiring the local APIC"))?;
+        fd.set_lapic(&lapic)
+            .map_err(failed("wiring the local APIC"))?;
 
-        let mtrr = kvm_msr_entry { index: MSR_MTRR_DEFAULT_TYPE, data: MTRR_ENABLED_WRITE_BACK, ..Default::default() };
+        let mtrr = kvm_msr_entry {
+            index: MSR_MTRR_DEFAULT_TYPE,
+            data: MTRR_ENABLED_WRITE_BACK,
+            ..Default::default()
+        };
         let msrs = Msrs::from_entries(&[mtrr]).map_err(no_memory)?;
         fd.set_msrs(&msrs).map_err(failed("setting memory types"))?;
         Ok(())
@@ -61,7 +80,11 @@ impl CpuTemplate {
         let mut entries = self.supported.as_slice().to_vec();
         // Made anew below, as many sub-leaves as there are levels.
         entries.retain(|entry| !matches!(entry.function, 0xB | 0x1F | 0x8000_0026));
-        let highest = entries.iter().filter(|entry| entry.function < 0x4000_0000).map(|entry| entry.function).max();
+        let highest = entries
+            .iter()
+            .filter(|entry| entry.function < 0x4000_0000)
+            .map(|entry| entry.function)
+            .max();
         for entry in &mut entries {
             match entry.function {
                 0x1 => {
@@ -76,8 +99,13 @@ impl CpuTemplate {
                 }
                 // Intel's caches: one core each; all cores in the package.
                 0x4 if entry.eax & 0x1F != 0 => {
-                    let sharing = if entry.eax >> 5 & 7 == 3 { (1 << id_bits) - 1 } else { 0 };
-                    entry.eax = entry.eax & 0x3FFF | sharing << 14 | ((1 << id_bits) - 1).min(63) << 26;
+                    let sharing = if entry.eax >> 5 & 7 == 3 {
+                        (1 << id_bits) - 1
+                    } else {
+                        0
+                    };
+                    entry.eax =
+                        entry.eax & 0x3FFF | sharing << 14 | ((1 << id_bits) - 1).min(63) << 26;
                 }
                 // The highest basic leaf covers the topology leaf.
                 0x0 => entry.eax = entry.eax.min(0x1F),
@@ -86,7 +114,11 @@ impl CpuTemplate {
                 0x8000_0008 => entry.ecx = entry.ecx & !0xF0FF | id_bits << 12 | (count - 1),
                 // AMD's caches: the third level is shared by all.
                 0x8000_001D if entry.eax & 0x1F != 0 => {
-                    let sharing = if entry.eax >> 5 & 7 == 3 { count - 1 } else { 0 };
+                    let sharing = if entry.eax >> 5 & 7 == 3 {
+                        count - 1
+                    } else {
+                        0
+                    };
                     entry.eax = entry.eax & !(0xFFF << 14) | sharing << 14;
                 }
                 // One thread a core, one node.
@@ -123,11 +155,18 @@ fn topology(function: u32, id: u32, id_bits: u32, count: u32) -> [kvm_cpuid_entr
         edx: id,
         ..Default::default()
     };
-    [level(0, 0, 1, SMT), level(1, id_bits, count, CORE), level(2, 0, 0, 0)]
+    [
+        level(0, 0, 1, SMT),
+        level(1, id_bits, count, CORE),
+        level(2, 0, 0, 0),
+    ]
 }
 
 fn set_lapic_register(registers: &mut [libc::c_char; 1024], offset: usize, delivery: u32) {
-    for (register, byte) in registers[offset..offset + 4].iter_mut().zip(delivery.to_le_bytes()) {
+    for (register, byte) in registers[offset..offset + 4]
+        .iter_mut()
+        .zip(delivery.to_le_bytes())
+    {
         *register = byte as libc::c_char;
     }
 }
@@ -137,7 +176,11 @@ mod tests {
     use super::*;
 
     fn template() -> CpuTemplate {
-        let leaf = |function, eax| kvm_cpuid_entry2 { function, eax, ..Default::default() };
+        let leaf = |function, eax| kvm_cpuid_entry2 {
+            function,
+            eax,
+            ..Default::default()
+        };
         let entries = [
             leaf(0x0, 0x20),
             leaf(0x1, 0),
@@ -146,11 +189,17 @@ mod tests {
             leaf(0x8000_0008, 40),
             leaf(0x8000_001E, 0),
         ];
-        CpuTemplate { supported: CpuId::from_entries(&entries).unwrap(), tsc_deadline: true }
+        CpuTemplate {
+            supported: CpuId::from_entries(&entries).unwrap(),
+            tsc_deadline: true,
+        }
     }
 
     fn leaf(entries: &[kvm_cpuid_entry2], function: u32, index: u32) -> kvm_cpuid_entry2 {
-        *entries.iter().find(|entry| entry.function == function && entry.index == index).unwrap()
+        *entries
+            .iter()
+            .find(|entry| entry.function == function && entry.index == index)
+            .unwrap()
     }
 
     #[test]

@@ -29,14 +29,24 @@ const LARGE_PAGE: u64 = 1 << 7;
 const RFLAGS_FIXED: u64 = 2;
 
 /// The Linux 64-bit boot protocol: long mode, low memory mapped one to one, RSI at the zero page.
-pub fn long_mode(memory: &GuestMemory, rip: u64, zero_page: GuestAddress) -> Result<EntryState, GuestMemoryError> {
+pub fn long_mode(
+    memory: &GuestMemory,
+    rip: u64,
+    zero_page: GuestAddress,
+) -> Result<EntryState, GuestMemoryError> {
     memory.write_obj(PDPT.0 | PRESENT_WRITABLE, PML4)?;
     for directory in 0..4u64 {
         let table = PAGE_DIRECTORIES.0 + directory * 0x1000;
-        memory.write_obj(table | PRESENT_WRITABLE, GuestAddress(PDPT.0 + directory * 8))?;
+        memory.write_obj(
+            table | PRESENT_WRITABLE,
+            GuestAddress(PDPT.0 + directory * 8),
+        )?;
         for page in 0..512u64 {
             let mapped = (directory * 512 + page) << 21;
-            memory.write_obj(mapped | PRESENT_WRITABLE | LARGE_PAGE, GuestAddress(table + page * 8))?;
+            memory.write_obj(
+                mapped | PRESENT_WRITABLE | LARGE_PAGE,
+                GuestAddress(table + page * 8),
+            )?;
         }
     }
     let mut sregs = flat_segments(memory, true)?;
@@ -44,16 +54,31 @@ pub fn long_mode(memory: &GuestMemory, rip: u64, zero_page: GuestAddress) -> Res
     sregs.cr3 = PML4.0;
     sregs.cr4 = CR4_PAE;
     sregs.efer = EFER_LME | EFER_LMA;
-    let regs =
-        kvm_regs { rflags: RFLAGS_FIXED, rip, rsi: zero_page.0, rsp: BOOT_STACK, rbp: BOOT_STACK, ..Default::default() };
+    let regs = kvm_regs {
+        rflags: RFLAGS_FIXED,
+        rip,
+        rsi: zero_page.0,
+        rsp: BOOT_STACK,
+        rbp: BOOT_STACK,
+        ..Default::default()
+    };
     Ok(EntryState { regs, sregs })
 }
 
 /// The PVH boot protocol: 32-bit protected mode without paging, EBX at the start info.
-pub fn protected_mode(memory: &GuestMemory, rip: u64, start_info: GuestAddress) -> Result<EntryState, GuestMemoryError> {
+pub fn protected_mode(
+    memory: &GuestMemory,
+    rip: u64,
+    start_info: GuestAddress,
+) -> Result<EntryState, GuestMemoryError> {
     let mut sregs = flat_segments(memory, false)?;
     sregs.cr0 = CR0_PE | CR0_ET;
-    let regs = kvm_regs { rflags: RFLAGS_FIXED, rip, rbx: start_info.0, ..Default::default() };
+    let regs = kvm_regs {
+        rflags: RFLAGS_FIXED,
+        rip,
+        rbx: start_info.0,
+        ..Default::default()
+    };
     Ok(EntryState { regs, sregs })
 }
 
@@ -61,8 +86,18 @@ pub fn protected_mode(memory: &GuestMemory, rip: u64, start_info: GuestAddress) 
 fn flat_segments(memory: &GuestMemory, long: bool) -> Result<kvm_sregs, GuestMemoryError> {
     let code = segment(CODE_SELECTOR, 0xB, true, long);
     let data = segment(DATA_SELECTOR, 0x3, true, false);
-    let task = kvm_segment { limit: 0x67, g: 0, ..segment(TASK_SELECTOR, 0xB, false, false) };
-    let descriptors = [0, 0, descriptor(&code), descriptor(&data), descriptor(&task)];
+    let task = kvm_segment {
+        limit: 0x67,
+        g: 0,
+        ..segment(TASK_SELECTOR, 0xB, false, false)
+    };
+    let descriptors = [
+        0,
+        0,
+        descriptor(&code),
+        descriptor(&data),
+        descriptor(&task),
+    ];
     for (index, value) in descriptors.iter().enumerate() {
         memory.write_obj(*value, GuestAddress(GDT.0 + 8 * index as u64))?;
     }
@@ -75,9 +110,20 @@ fn flat_segments(memory: &GuestMemory, long: bool) -> Result<kvm_sregs, GuestMem
         gs: data,
         ss: data,
         tr: task,
-        ldt: kvm_segment { unusable: 1, ..Default::default() },
-        gdt: kvm_dtable { base: GDT.0, limit: (descriptors.len() * 8 - 1) as u16, ..Default::default() },
-        idt: kvm_dtable { base: IDT.0 + 8, limit: 7, ..Default::default() },
+        ldt: kvm_segment {
+            unusable: 1,
+            ..Default::default()
+        },
+        gdt: kvm_dtable {
+            base: GDT.0,
+            limit: (descriptors.len() * 8 - 1) as u16,
+            ..Default::default()
+        },
+        idt: kvm_dtable {
+            base: IDT.0 + 8,
+            limit: 7,
+            ..Default::default()
+        },
         ..Default::default()
     })
 }
@@ -102,8 +148,13 @@ fn segment(selector: u16, type_: u8, code_or_data: bool, long: bool) -> kvm_segm
 
 /// The segment as an entry of a descriptor table (Intel SDM volume 3, 3.4.5).
 fn descriptor(segment: &kvm_segment) -> u64 {
-    let limit = u64::from(if segment.g == 1 { segment.limit >> 12 } else { segment.limit });
-    let access = u64::from(segment.type_) | u64::from(segment.s) << 4 | u64::from(segment.present) << 7;
+    let limit = u64::from(if segment.g == 1 {
+        segment.limit >> 12
+    } else {
+        segment.limit
+    });
+    let access =
+        u64::from(segment.type_) | u64::from(segment.s) << 4 | u64::from(segment.present) << 7;
     let flags = u64::from(segment.l) << 1 | u64::from(segment.db) << 2 | u64::from(segment.g) << 3;
     limit & 0xFFFF | access << 40 | (limit >> 16 & 0xF) << 48 | flags << 52
 }
@@ -114,9 +165,18 @@ mod tests {
 
     #[test]
     fn descriptors_are_the_well_known_ones() {
-        assert_eq!(descriptor(&segment(CODE_SELECTOR, 0xB, true, true)), 0x00AF_9B00_0000_FFFF);
-        assert_eq!(descriptor(&segment(CODE_SELECTOR, 0xB, true, false)), 0x00CF_9B00_0000_FFFF);
-        assert_eq!(descriptor(&segment(DATA_SELECTOR, 0x3, true, false)), 0x00CF_9300_0000_FFFF);
+        assert_eq!(
+            descriptor(&segment(CODE_SELECTOR, 0xB, true, true)),
+            0x00AF_9B00_0000_FFFF
+        );
+        assert_eq!(
+            descriptor(&segment(CODE_SELECTOR, 0xB, true, false)),
+            0x00CF_9B00_0000_FFFF
+        );
+        assert_eq!(
+            descriptor(&segment(DATA_SELECTOR, 0x3, true, false)),
+            0x00CF_9300_0000_FFFF
+        );
     }
 
     #[test]

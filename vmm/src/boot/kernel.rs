@@ -9,7 +9,9 @@ use api::config::PayloadConfig;
 use devices::memory::GuestMemory;
 use linux_loader::loader::bootparam::boot_params;
 use linux_loader::loader::elf::PvhBootCapability;
-use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info};
+use linux_loader::loader::elf::start_info::{
+    hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info,
+};
 use linux_loader::loader::{BzImage, Elf, KernelLoader, KernelLoaderResult};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
@@ -55,7 +57,9 @@ pub enum PayloadError {
         reason: String,
     },
     /// The kernel is neither of the kinds that can be booted.
-    #[error("the kernel {path} is neither a bzImage with a 64-bit entry nor an ELF file with a PVH entry: {reason}")]
+    #[error(
+        "the kernel {path} is neither a bzImage with a 64-bit entry nor an ELF file with a PVH entry: {reason}"
+    )]
     Kind {
         /// Its path.
         path: PathBuf,
@@ -66,7 +70,9 @@ pub enum PayloadError {
     #[error("the kernel's command line {0}")]
     CommandLine(&'static str),
     /// Guest memory is too small.
-    #[error("kernel and initramfs do not fit into guest memory: {needed_mib} MiB are needed below 3 GiB; raise memory.size")]
+    #[error(
+        "kernel and initramfs do not fit into guest memory: {needed_mib} MiB are needed below 3 GiB; raise memory.size"
+    )]
     TooSmall {
         /// What would be enough.
         needed_mib: u64,
@@ -103,27 +109,57 @@ impl Payload {
         if text.len() >= COMMAND_LINE_SIZE {
             return Err(PayloadError::CommandLine("is longer than 4,095 bytes"));
         }
-        let command_line = CString::new(text).map_err(|_| PayloadError::CommandLine("holds a NUL byte"))?;
-        Ok(Self { kernel, kernel_path, initramfs, command_line })
+        let command_line =
+            CString::new(text).map_err(|_| PayloadError::CommandLine("holds a NUL byte"))?;
+        Ok(Self {
+            kernel,
+            kernel_path,
+            initramfs,
+            command_line,
+        })
     }
 
     /// Puts the payload into `memory` and says where the first vCPU starts. `rsdp` is where the ACPI
     /// tables begin.
-    pub fn load(&mut self, memory: &GuestMemory, rsdp: GuestAddress) -> Result<EntryState, PayloadError> {
+    pub fn load(
+        &mut self,
+        memory: &GuestMemory,
+        rsdp: GuestAddress,
+    ) -> Result<EntryState, PayloadError> {
         let path = self.kernel_path.clone();
-        let unreadable =
-            |error: linux_loader::loader::Error| PayloadError::Read { what: "kernel", path: path.clone(), reason: error.to_string() };
-        let not_bootable = |reason: &str| PayloadError::Kind { path: path.clone(), reason: reason.to_owned() };
+        let unreadable = |error: linux_loader::loader::Error| PayloadError::Read {
+            what: "kernel",
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        let not_bootable = |reason: &str| PayloadError::Kind {
+            path: path.clone(),
+            reason: reason.to_owned(),
+        };
         memory.write_slice(self.command_line.as_bytes_with_nul(), COMMAND_LINE)?;
         match &mut self.kernel {
             Kernel::BzImage(file) => {
-                let loaded = BzImage::load(memory, Some(KERNEL), file, Some(KERNEL)).map_err(unreadable)?;
-                let header = loaded.setup_header.ok_or_else(|| not_bootable("it has no setup header"))?;
+                let loaded =
+                    BzImage::load(memory, Some(KERNEL), file, Some(KERNEL)).map_err(unreadable)?;
+                let header = loaded
+                    .setup_header
+                    .ok_or_else(|| not_bootable("it has no setup header"))?;
                 // Before it unpacks itself, the kernel needs `init_size` bytes from where it prefers to run.
                 let kernel_end = header.pref_address.max(KERNEL.0) + u64::from(header.init_size);
-                let initramfs = self.load_initramfs(memory, kernel_end, u64::from(header.initrd_addr_max))?;
-                write_zero_page(memory, loaded, initramfs, self.command_line.as_bytes().len(), rsdp)?;
-                Ok(entry::long_mode(memory, loaded.kernel_load.0 + 0x200, ZERO_PAGE)?)
+                let initramfs =
+                    self.load_initramfs(memory, kernel_end, u64::from(header.initrd_addr_max))?;
+                write_zero_page(
+                    memory,
+                    loaded,
+                    initramfs,
+                    self.command_line.as_bytes().len(),
+                    rsdp,
+                )?;
+                Ok(entry::long_mode(
+                    memory,
+                    loaded.kernel_load.0 + 0x200,
+                    ZERO_PAGE,
+                )?)
             }
             Kernel::Elf(file) => {
                 let loaded = Elf::load(memory, None, file, Some(KERNEL)).map_err(unreadable)?;
@@ -146,7 +182,11 @@ impl Payload {
     ) -> Result<Option<(u64, u64)>, PayloadError> {
         let top = memory.iter().next().map_or(0, |low| low.len());
         let Some((file, path)) = &mut self.initramfs else {
-            return if kernel_end > top { Err(too_small(kernel_end)) } else { Ok(None) };
+            return if kernel_end > top {
+                Err(too_small(kernel_end))
+            } else {
+                Ok(None)
+            };
         };
         let failed = |error: &dyn std::fmt::Display| PayloadError::Read {
             what: "initramfs",
@@ -167,11 +207,17 @@ impl Payload {
 }
 
 fn too_small(needed: u64) -> PayloadError {
-    PayloadError::TooSmall { needed_mib: (needed >> 20) + 1 }
+    PayloadError::TooSmall {
+        needed_mib: (needed >> 20) + 1,
+    }
 }
 
 fn open(what: &'static str, path: &Path) -> Result<File, PayloadError> {
-    File::open(path).map_err(|source| PayloadError::Open { what, path: path.to_owned(), source })
+    File::open(path).map_err(|source| PayloadError::Open {
+        what,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 impl Kernel {
@@ -182,7 +228,10 @@ impl Kernel {
             path: path.to_owned(),
             reason: source.to_string(),
         };
-        let not_bootable = |reason: &str| PayloadError::Kind { path: path.to_owned(), reason: reason.to_owned() };
+        let not_bootable = |reason: &str| PayloadError::Kind {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        };
         let size = file.metadata().map_err(unreadable)?.len();
         if size < start.len() as u64 {
             return Err(not_bootable("it is too short"));
@@ -197,7 +246,9 @@ impl Kernel {
         let version = u16::from_le_bytes([start[0x206], start[0x207]]);
         let has_64_bit_entry = start[0x236] & 1 != 0;
         if version < 0x20C || !has_64_bit_entry {
-            return Err(not_bootable("its boot protocol is older than 2.12 or it is a 32-bit kernel"));
+            return Err(not_bootable(
+                "its boot protocol is older than 2.12 or it is a 32-bit kernel",
+            ));
         }
         Ok(Self::BzImage(file))
     }
@@ -205,7 +256,10 @@ impl Kernel {
 
 /// The guest's memory as the boot protocols list it: address, size, type.
 fn memory_map(memory: &GuestMemory) -> Vec<(u64, u64, u32)> {
-    let mut map = vec![(0, BASE_MEMORY_END, MEMORY_USABLE), (BASE_MEMORY_END, KERNEL.0 - BASE_MEMORY_END, MEMORY_RESERVED)];
+    let mut map = vec![
+        (0, BASE_MEMORY_END, MEMORY_USABLE),
+        (BASE_MEMORY_END, KERNEL.0 - BASE_MEMORY_END, MEMORY_RESERVED),
+    ];
     for region in memory.iter() {
         let start = region.start_addr().0;
         if start < HIGH_MEMORY {
@@ -225,7 +279,10 @@ fn write_zero_page(
     command_line_size: usize,
     rsdp: GuestAddress,
 ) -> Result<(), vm_memory::GuestMemoryError> {
-    let mut params = boot_params { acpi_rsdp_addr: rsdp.0, ..Default::default() };
+    let mut params = boot_params {
+        acpi_rsdp_addr: rsdp.0,
+        ..Default::default()
+    };
     if let Some(header) = loaded.setup_header {
         params.hdr = header;
     }
@@ -256,7 +313,15 @@ fn write_start_info(
     let map = memory_map(memory);
     let mut at = MEMORY_MAP;
     for &(addr, size, type_) in &map {
-        memory.write_obj(hvm_memmap_table_entry { addr, size, type_, reserved: 0 }, at)?;
+        memory.write_obj(
+            hvm_memmap_table_entry {
+                addr,
+                size,
+                type_,
+                reserved: 0,
+            },
+            at,
+        )?;
         at = GuestAddress(at.0 + size_of::<hvm_memmap_table_entry>() as u64);
     }
     let mut start = hvm_start_info {
@@ -269,7 +334,15 @@ fn write_start_info(
         ..Default::default()
     };
     if let Some((paddr, size)) = initramfs {
-        memory.write_obj(hvm_modlist_entry { paddr, size, cmdline_paddr: 0, reserved: 0 }, MODULE_LIST)?;
+        memory.write_obj(
+            hvm_modlist_entry {
+                paddr,
+                size,
+                cmdline_paddr: 0,
+                reserved: 0,
+            },
+            MODULE_LIST,
+        )?;
         start.nr_modules = 1;
         start.modlist_paddr = MODULE_LIST.0;
     }

@@ -7,20 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::config::{
-    Bridge as BridgeConfig, BridgePort, ConfigError, DeviceConfig, Latency, NvmeConfig, SerialMode, VmConfig,
-    assign_slots,
+    Bridge as BridgeConfig, BridgePort, ConfigError, DeviceConfig, Latency, NvmeConfig, SerialMode,
+    VmConfig, assign_slots,
 };
 use api::error::{ApiError, ErrorCode};
 use devices::interrupt::IntxLine;
 use devices::legacy::{Ports, ResetControl};
 use devices::memory::GuestMemory;
 use devices::pci::{
-    Attachment, Bridge, BridgeKind, Bus, ConfigPorts, DevFn, IntxPin, Node, RootComplex, TopologyError, intx_gsi,
-    root_pin,
+    Attachment, Bridge, BridgeKind, Bus, ConfigPorts, DevFn, IntxPin, Node, RootComplex,
+    TopologyError, intx_gsi, root_pin,
 };
 use kvm_ioctls::VmFd;
 use nvme::{
-    Backend, BackendError, Connections, Controller, ControllerConfig, ControllerError, Engine, FileBackend, ShutdownModel,
+    Backend, BackendError, Connections, Controller, ControllerConfig, ControllerError, Engine,
+    FileBackend, ShutdownModel,
 };
 use vm_device::bus::{MmioAddress, MmioRange};
 use vm_device::device_manager::{IoManager, MmioManager};
@@ -29,7 +30,7 @@ use super::DeviceManager;
 use super::legacy::{Legacy, register};
 use super::teardown::{DEFAULT_DEADLINE, Graph, GraphError, Node as Listed};
 use crate::address_space::AddressSpace;
-use crate::interrupts::{InterruptRouting};
+use crate::interrupts::InterruptRouting;
 use crate::mailbox::Mailbox;
 use crate::memory::{ECAM, MMIO32};
 
@@ -104,14 +105,20 @@ impl From<BuildError> for ApiError {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::Config(error) => error.into(),
-            BuildError::Backend { ref id, number, ref source } => {
+            BuildError::Backend {
+                ref id,
+                number,
+                ref source,
+            } => {
                 let code = match source {
                     BackendError::Locked { .. } => ErrorCode::FileLocked,
                     BackendError::Missing { .. } => ErrorCode::FileMissing,
                     _ => ErrorCode::BadFile,
                 };
                 let field = format!("namespaces[{}].path", number - 1);
-                ApiError::from_error(code, &error).with_device(id).with_field(field)
+                ApiError::from_error(code, &error)
+                    .with_device(id)
+                    .with_field(field)
             }
             BuildError::Controller { ref id, .. } => {
                 ApiError::from_error(ErrorCode::Internal, &error).with_device(id)
@@ -134,7 +141,11 @@ impl DeviceManager {
     pub fn build(config: &VmConfig, host: &Host) -> Result<(Self, AddressSpace), BuildError> {
         let mut ports = IoManager::new();
         let legacy = Legacy::build(config, host, &mut ports)?;
-        let builder = Builder { host, engine: Engine::new(None).map_err(BuildError::Engine)?, config };
+        let builder = Builder {
+            host,
+            engine: Engine::new(None).map_err(BuildError::Engine)?,
+            config,
+        };
         let bus = Bus::root(builder.bus(None, &[], &config.pci)?)?;
         let windows = [MMIO32, host.mmio64].map(|(base, size)| window(base, size));
         let root_complex = Arc::new(RootComplex::new(Arc::new(bus), windows.to_vec()));
@@ -149,7 +160,14 @@ impl DeviceManager {
             .map(|visit| visit.node.device().clone())
             .chain(legacy.devices.iter().map(|(_, device)| device.clone()))
             .collect();
-        let manager = Self::new(list, devices, root_complex, legacy, host.routing.clone(), builder.engine);
+        let manager = Self::new(
+            list,
+            devices,
+            root_complex,
+            legacy,
+            host.routing.clone(),
+            builder.engine,
+        );
         Ok((manager, space))
     }
 }
@@ -164,10 +182,20 @@ fn register_pci(
     reset_control: &Arc<ResetControl>,
 ) -> Result<(), BuildError> {
     let config_ports = ConfigPorts::new(root_complex.clone(), reset_control.clone());
-    register(ports, Ports { first: 0xCF8, count: 8 }, Arc::new(config_ports))?;
+    register(
+        ports,
+        Ports {
+            first: 0xCF8,
+            count: 8,
+        },
+        Arc::new(config_ports),
+    )?;
     MmioRange::new(MmioAddress(ECAM.0), ECAM.1)
         .and_then(|range| ports.register_mmio(range, root_complex.clone()))
-        .map_err(|error| BuildError::Ports { first: 0, reason: format!("ECAM: {error}") })
+        .map_err(|error| BuildError::Ports {
+            first: 0,
+            reason: format!("ECAM: {error}"),
+        })
 }
 
 /// The list of devices, in the order in which a kernel would register them: PCI as it is scanned, then
@@ -176,23 +204,32 @@ fn register_devices(config: &VmConfig, bus: &Bus, legacy: &Legacy) -> Result<Gra
     let mut list = Graph::new();
     for visit in bus.walk() {
         let id = visit.node.id();
-        let Some(device) = config.device(id) else { continue };
+        let Some(device) = config.device(id) else {
+            continue;
+        };
         let options = device.options();
         list.add(Listed {
             parent: visit.parent.and_then(|parent| list.find(parent.id())),
             asynchronous: options.asynchronous.unwrap_or(true),
             // A bridge only resets registers; an endpoint flushes files.
             blocking: device.bridge().is_none(),
-            deadline: options.deadline_ms.map_or(DEFAULT_DEADLINE, Duration::from_millis),
+            deadline: options
+                .deadline_ms
+                .map_or(DEFAULT_DEADLINE, Duration::from_millis),
             on_timeout: options.on_timeout,
             ..Listed::new(id, device.class())
         })?;
     }
     for (id, _) in &legacy.devices {
-        list.add(Listed { blocking: false, ..Listed::new(*id, *id) })?;
+        list.add(Listed {
+            blocking: false,
+            ..Listed::new(*id, *id)
+        })?;
     }
     for link in &config.links {
-        if let (Some(consumer), Some(supplier)) = (list.find(&link.consumer), list.find(&link.supplier)) {
+        if let (Some(consumer), Some(supplier)) =
+            (list.find(&link.consumer), list.find(&link.supplier))
+        {
             list.link(consumer, supplier, link.sync_state_only)?;
         }
     }
@@ -220,12 +257,18 @@ impl Builder<'_> {
             let devfn = DevFn::from(slot.device << 3 | slot.function);
             let path = [path, &[devfn]].concat();
             nodes.push(match device {
-                DeviceConfig::RootPort(bridge) => self.bridge(BridgePort::Root, above, bridge, devfn, &path)?,
-                DeviceConfig::UpstreamPort(bridge) => self.bridge(BridgePort::Upstream, above, bridge, devfn, &path)?,
+                DeviceConfig::RootPort(bridge) => {
+                    self.bridge(BridgePort::Root, above, bridge, devfn, &path)?
+                }
+                DeviceConfig::UpstreamPort(bridge) => {
+                    self.bridge(BridgePort::Upstream, above, bridge, devfn, &path)?
+                }
                 DeviceConfig::DownstreamPort(bridge) => {
                     self.bridge(BridgePort::Downstream, above, bridge, devfn, &path)?
                 }
-                DeviceConfig::PciBridge(bridge) => self.bridge(BridgePort::Pci, above, bridge, devfn, &path)?,
+                DeviceConfig::PciBridge(bridge) => {
+                    self.bridge(BridgePort::Pci, above, bridge, devfn, &path)?
+                }
                 DeviceConfig::Nvme(nvme) => {
                     let controller = self.nvme(nvme, above, &path)?;
                     Node::endpoint(nvme.options.id.clone(), devfn, controller)
@@ -253,7 +296,12 @@ impl Builder<'_> {
         let behind = self.bus(Some(port), path, &config.children)?;
         let number = devfn.device() << 3 | devfn.function();
         let bridge = Bridge::new(kind, number).with_reset_latency(fixed(&config.teardown.latency));
-        Ok(Node::bridge(config.options.id.clone(), devfn, Arc::new(bridge), behind)?)
+        Ok(Node::bridge(
+            config.options.id.clone(),
+            devfn,
+            Arc::new(bridge),
+            behind,
+        )?)
     }
 
     /// The line that INTA of the function at `path` arrives at.
@@ -271,8 +319,14 @@ impl Builder<'_> {
         let id = &config.options.id;
         let mut namespaces: Vec<Arc<dyn Backend>> = Vec::with_capacity(config.namespaces.len());
         for (index, namespace) in config.namespaces.iter().enumerate() {
-            let backend = FileBackend::open(&namespace.path, namespace.readonly)
-                .map_err(|source| BuildError::Backend { id: id.clone(), number: index + 1, source })?;
+            let backend =
+                FileBackend::open(&namespace.path, namespace.readonly).map_err(|source| {
+                    BuildError::Backend {
+                        id: id.clone(),
+                        number: index + 1,
+                        source,
+                    }
+                })?;
             namespaces.push(Arc::new(backend));
         }
         let latency = fixed(&config.shutdown.latency);
@@ -284,7 +338,11 @@ impl Builder<'_> {
             namespaces,
             shutdown: ShutdownModel {
                 latency,
-                abrupt_latency: config.shutdown.abrupt_latency.as_ref().map_or(latency, fixed),
+                abrupt_latency: config
+                    .shutdown
+                    .abrupt_latency
+                    .as_ref()
+                    .map_or(latency, fixed),
             },
             teardown_latency: fixed(&config.teardown.latency),
             queue_limit: u16::from(self.config.cpus.boot_vcpus),
@@ -300,8 +358,10 @@ impl Builder<'_> {
             router: self.host.routing.clone(),
             intx: Some((IntxPin::A, self.intx(path))),
         };
-        Controller::new(controller, connections)
-            .map_err(|source| BuildError::Controller { id: id.clone(), source })
+        Controller::new(controller, connections).map_err(|source| BuildError::Controller {
+            id: id.clone(),
+            source,
+        })
     }
 }
 
@@ -312,7 +372,9 @@ fn serial_of(id: &str) -> String {
     if id.len() <= LONGEST {
         return id.to_owned();
     }
-    let hash = id.bytes().fold(0x811C_9DC5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = id.bytes().fold(0x811C_9DC5u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
     format!("{}-{hash:08x}", &id[..LONGEST - 9])
 }
 

@@ -7,7 +7,8 @@ use api::config::{SerialConfig, SerialMode, VmConfig};
 use devices::event::EventSink;
 use devices::legacy::serial::ConsoleOutput;
 use devices::legacy::{
-    self, AcpiPm, AcpiReset, BootMarker, Cmos, I8042, Ports, RawTerminal, ResetControl, Serial, SerialSocket,
+    self, AcpiPm, AcpiReset, BootMarker, Cmos, I8042, Ports, RawTerminal, ResetControl, Serial,
+    SerialSocket,
 };
 use devices::lifecycle::Device;
 use vm_device::DevicePio;
@@ -31,7 +32,11 @@ pub(super) struct Legacy {
 impl Legacy {
     /// Makes the devices and registers their ports, but for the reset control register: its port lies
     /// amid those of the PCI configuration.
-    pub(super) fn build(config: &VmConfig, host: &Host, ports: &mut IoManager) -> Result<Self, BuildError> {
+    pub(super) fn build(
+        config: &VmConfig,
+        host: &Host,
+        ports: &mut IoManager,
+    ) -> Result<Self, BuildError> {
         let events: Arc<dyn EventSink> = host.events.clone();
         let sci = host.routing.line(legacy::SCI_IRQ);
         let size = config.memory.size;
@@ -65,7 +70,12 @@ impl Legacy {
             devices.push(("serial", serial.clone()));
             serial_input = source.map(|source| SerialInput::new(serial, source));
         }
-        Ok(Self { devices, acpi_pm, reset_control, serial_input })
+        Ok(Self {
+            devices,
+            acpi_pm,
+            reset_control,
+            serial_input,
+        })
     }
 }
 
@@ -77,16 +87,27 @@ pub(super) fn register(
 ) -> Result<(), BuildError> {
     PioRange::new(PioAddress(ports.first), ports.count)
         .and_then(|range| manager.register_pio(range, device))
-        .map_err(|error| BuildError::Ports { first: ports.first, reason: error.to_string() })
+        .map_err(|error| BuildError::Ports {
+            first: ports.first,
+            reason: error.to_string(),
+        })
 }
 
+type SerialPort = (Arc<Serial>, Option<Source>);
+
 /// The serial port and where its input comes from; none in the mode `Off`.
-fn serial(
-    config: &SerialConfig,
-    host: &Host,
-) -> Result<Option<(Arc<Serial>, Option<Source>)>, BuildError> {
-    let failed = |source: io::Error| BuildError::Serial { mode: config.mode, path: path(config), source };
-    let missing = || failed(io::Error::new(io::ErrorKind::InvalidInput, "no path is configured"));
+fn serial(config: &SerialConfig, host: &Host) -> Result<Option<SerialPort>, BuildError> {
+    let failed = |source: io::Error| BuildError::Serial {
+        mode: config.mode,
+        path: path(config),
+        source,
+    };
+    let missing = || {
+        failed(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "no path is configured",
+        ))
+    };
     let (output, input) = match config.mode {
         SerialMode::Off => return Ok(None),
         SerialMode::Null => (ConsoleOutput::null(), None),
@@ -96,12 +117,18 @@ fn serial(
         }
         SerialMode::Tty => {
             let terminal = RawTerminal::on_stdin().map_err(failed)?;
-            (ConsoleOutput::stdout().map_err(failed)?, Some(Source::Stdin(terminal)))
+            (
+                ConsoleOutput::stdout().map_err(failed)?,
+                Some(Source::Stdin(terminal)),
+            )
         }
         SerialMode::Socket => {
             let path = config.socket.as_deref().ok_or_else(missing)?;
             let socket = SerialSocket::bind(path).map_err(failed)?;
-            (ConsoleOutput::new(socket.output()).map_err(failed)?, Some(Source::Socket(socket)))
+            (
+                ConsoleOutput::new(socket.output()).map_err(failed)?,
+                Some(Source::Socket(socket)),
+            )
         }
     };
     let interrupt = EventFd::new(EFD_NONBLOCK).map_err(failed)?;

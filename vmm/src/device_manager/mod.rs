@@ -5,6 +5,7 @@ mod legacy;
 pub mod teardown;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::config::{OnTimeout, TeardownPolicy};
 use api::state::{LegacyNode, Topology, TopologyNode};
@@ -32,12 +33,24 @@ pub struct DeviceManager {
 }
 
 /// The devices by their numbers in the list.
-struct Targets(Vec<Arc<dyn Device>>);
+struct Targets(Vec<Listed>);
+
+struct Listed {
+    device: Arc<dyn Device>,
+    /// Not called again: the call that was given up may still hold a thread.
+    given_up: AtomicBool,
+}
 
 impl Target for Targets {
-    fn shut_down(&self, device: usize, by: Deadline, phases: &mut Phases) -> Result<Finish, ShutdownError> {
+    fn shut_down(
+        &self,
+        device: usize,
+        by: Deadline,
+        phases: &mut Phases,
+    ) -> Result<Finish, ShutdownError> {
         match self.0.get(device) {
-            Some(device) => device.shut_down(by, phases),
+            Some(listed) if listed.given_up.load(Ordering::Acquire) => Err(ShutdownError::GivenUp),
+            Some(listed) => listed.device.shut_down(by, phases),
             None => Ok(Finish::Now),
         }
     }
@@ -63,7 +76,15 @@ impl DeviceManager {
     ) -> Self {
         Self {
             list,
-            targets: Arc::new(Targets(devices)),
+            targets: Arc::new(Targets(
+                devices
+                    .into_iter()
+                    .map(|device| Listed {
+                        device,
+                        given_up: AtomicBool::new(false),
+                    })
+                    .collect(),
+            )),
             root_complex,
             acpi_pm: legacy.acpi_pm,
             serial_input: legacy.serial_input,
@@ -74,24 +95,44 @@ impl DeviceManager {
 
     /// The names of the devices, by number.
     pub fn ids(&self) -> Vec<String> {
-        self.list.nodes().iter().map(|node| node.id.clone()).collect()
+        self.list
+            .nodes()
+            .iter()
+            .map(|node| node.id.clone())
+            .collect()
     }
 
     /// A teardown of all devices, ready to run: policy, flags and links are frozen here.
-    pub fn teardown(&self, policy: TeardownPolicy, workers: u16, observer: Arc<dyn Observer>) -> Teardown {
+    pub fn teardown(
+        &self,
+        policy: TeardownPolicy,
+        workers: u16,
+        observer: Arc<dyn Observer>,
+    ) -> Teardown {
         let mut list = self.list.clone();
         for number in 0..list.len() {
             let address = self.address(&list.node(number).id);
             list.set_address(number, address);
         }
-        Teardown::new(Arc::new(list), policy, workers, self.targets.clone(), observer)
+        Teardown::new(
+            Arc::new(list),
+            policy,
+            workers,
+            self.targets.clone(),
+            observer,
+        )
     }
 
     /// Does with the devices named, which did not end by their deadlines, what their `on_timeout` says.
     pub fn give_up<'a>(&self, ids: impl Iterator<Item = &'a str>) -> GivenUp {
         let mut given_up = GivenUp::default();
         for id in ids {
-            let Some(number) = self.list.find(id) else { continue };
+            let Some(number) = self.list.find(id) else {
+                continue;
+            };
+            if let Some(listed) = self.targets.0.get(number) {
+                listed.given_up.store(true, Ordering::Release);
+            }
             match self.list.node(number).on_timeout {
                 OnTimeout::Quarantine => {
                     if self.root_complex.set_quarantined(id, true) {
@@ -126,7 +167,11 @@ impl DeviceManager {
 
     /// The devices as they stand.
     pub fn topology(&self) -> Topology {
-        let legacy = self.list.nodes().iter().filter(|listed| self.root_complex.bus().find(&listed.id).is_none());
+        let legacy = self
+            .list
+            .nodes()
+            .iter()
+            .filter(|listed| self.root_complex.bus().find(&listed.id).is_none());
         Topology {
             pci: self.branch(self.root_complex.bus()),
             legacy: legacy
@@ -140,13 +185,21 @@ impl DeviceManager {
     }
 
     fn branch(&self, bus: &Bus) -> Vec<TopologyNode> {
-        bus.nodes().iter().filter_map(|node| self.topology_node(node)).collect()
+        bus.nodes()
+            .iter()
+            .filter_map(|node| self.topology_node(node))
+            .collect()
     }
 
     fn topology_node(&self, node: &Node) -> Option<TopologyNode> {
         let number = self.list.find(node.id())?;
         let listed = self.list.node(number);
-        let names = |numbers: &[usize]| numbers.iter().map(|&number| self.list.node(number).id.clone()).collect();
+        let names = |numbers: &[usize]| {
+            numbers
+                .iter()
+                .map(|&number| self.list.node(number).id.clone())
+                .collect()
+        };
         Some(TopologyNode {
             id: listed.id.clone(),
             class: listed.class.clone(),
@@ -157,19 +210,24 @@ impl DeviceManager {
             suppliers: names(self.list.suppliers(number)),
             consumers: names(self.list.consumers(number)),
             quarantined: node.is_quarantined(),
-            children: node.behind().map(|behind| self.branch(&behind.bus)).unwrap_or_default(),
+            children: node
+                .behind()
+                .map(|behind| self.branch(&behind.bus))
+                .unwrap_or_default(),
         })
     }
 
     fn address(&self, id: &str) -> Option<String> {
-        self.root_complex.address_of(id).map(|address| format!("0000:{address}"))
+        self.root_complex
+            .address_of(id)
+            .map(|address| format!("0000:{address}"))
     }
 }
 
 impl Drop for DeviceManager {
     fn drop(&mut self) {
-        for device in self.targets.0.iter().rev() {
-            device.release();
+        for listed in self.targets.0.iter().rev() {
+            listed.device.release();
         }
     }
 }

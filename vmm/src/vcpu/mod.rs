@@ -36,7 +36,7 @@ pub trait VcpuMonitor: EventSink {
 
 enum Command {
     Resume,
-    Reset(Option<EntryState>),
+    Reset(Option<Box<EntryState>>),
     Exit,
 }
 
@@ -83,7 +83,11 @@ impl Vcpus {
         registered.map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
 
         let pause = Arc::new(AtomicBool::new(true));
-        let mut vcpus = Self { threads: Vec::with_capacity(seeds.len()), pause, running: false };
+        let mut vcpus = Self {
+            threads: Vec::with_capacity(seeds.len()),
+            pause,
+            running: false,
+        };
         for (index, seed) in seeds.into_iter().enumerate() {
             let (commands, command_receiver) = channel();
             let (answer_sender, answers) = channel();
@@ -97,8 +101,14 @@ impl Vcpus {
                 commands: command_receiver,
                 answers: answer_sender,
             };
-            let thread = Builder::new().name(format!("vcpu{index}")).spawn(move || vcpu.serve())?;
-            vcpus.threads.push(VcpuHandle { thread: Some(thread), commands, answers });
+            let thread = Builder::new()
+                .name(format!("vcpu{index}"))
+                .spawn(move || vcpu.serve())?;
+            vcpus.threads.push(VcpuHandle {
+                thread: Some(thread),
+                commands,
+                answers,
+            });
         }
         Ok(vcpus)
     }
@@ -139,7 +149,9 @@ impl Vcpus {
     /// Puts all vCPUs, which must be paused, back to power-on, and the first one to `entry`.
     pub fn reset(&mut self, entry: &EntryState) -> Result<(), VcpuError> {
         for (index, vcpu) in self.threads.iter().enumerate() {
-            let _ = vcpu.commands.send(Command::Reset((index == 0).then(|| entry.clone())));
+            let _ = vcpu.commands.send(Command::Reset(
+                (index == 0).then(|| Box::new(entry.clone())),
+            ));
         }
         let mut result = Ok(());
         for vcpu in &self.threads {
@@ -202,7 +214,9 @@ impl Vcpu {
                     }
                 }
                 Command::Reset(entry) => {
-                    let done = self.power_on.restore(self.index, &self.fd, entry.as_ref());
+                    let done = self
+                        .power_on
+                        .restore(self.index, &self.fd, entry.as_deref());
                     if self.answers.send(Answer::Reset(done)).is_err() {
                         return;
                     }
@@ -238,7 +252,8 @@ impl Vcpu {
             Ok(VcpuExit::MmioWrite(address, data)) => self.space.write_memory(address, data),
             Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::Hlt) => {}
             Ok(VcpuExit::Shutdown) => {
-                self.monitor.send(GuestEvent::Reset(ResetCause::TripleFault), Instant::now());
+                self.monitor
+                    .send(GuestEvent::Reset(ResetCause::TripleFault), Instant::now());
                 return Next::Park;
             }
             Ok(exit) => {
@@ -248,7 +263,8 @@ impl Vcpu {
             }
             Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {}
             Err(error) => {
-                self.monitor.failed(self.index, format!("running the guest: {error}"));
+                self.monitor
+                    .failed(self.index, format!("running the guest: {error}"));
                 return Next::Park;
             }
         }

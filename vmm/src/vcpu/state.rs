@@ -1,8 +1,8 @@
 //! A vCPU's architectural state: taken when it is created, put back at every reset.
 
 use kvm_bindings::{
-    KVM_MAX_MSR_ENTRIES, Msrs, kvm_debugregs, kvm_fpu, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs,
-    kvm_sregs, kvm_vcpu_events, kvm_xcrs,
+    KVM_MAX_MSR_ENTRIES, Msrs, kvm_debugregs, kvm_fpu, kvm_lapic_state, kvm_mp_state,
+    kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs,
 };
 use kvm_ioctls::{Kvm, VcpuFd};
 
@@ -47,49 +47,89 @@ pub struct EntryState {
 impl PowerOnState {
     /// Reads the state of a vCPU that has not run yet.
     pub fn read(vcpu: u8, fd: &VcpuFd, kvm: &Kvm) -> Result<Self, VcpuError> {
-        let failed = |doing| move |source| VcpuError { vcpu, doing, source };
+        let failed = |doing| {
+            move |source| VcpuError {
+                vcpu,
+                doing,
+                source,
+            }
+        };
         Ok(Self {
             mp_state: fd.get_mp_state().map_err(failed("reading the run state"))?,
             regs: fd.get_regs().map_err(failed("reading the registers"))?,
-            sregs: fd.get_sregs().map_err(failed("reading the segment registers"))?,
+            sregs: fd
+                .get_sregs()
+                .map_err(failed("reading the segment registers"))?,
             fpu: fd.get_fpu().map_err(failed("reading the FPU state"))?,
             // Absent where the host's CPU has no XSAVE.
             xcrs: fd.get_xcrs().ok(),
-            debug_regs: fd.get_debug_regs().map_err(failed("reading the debug registers"))?,
+            debug_regs: fd
+                .get_debug_regs()
+                .map_err(failed("reading the debug registers"))?,
             lapic: fd.get_lapic().map_err(failed("reading the local APIC"))?,
-            events: fd.get_vcpu_events().map_err(failed("reading pending events"))?,
+            events: fd
+                .get_vcpu_events()
+                .map_err(failed("reading pending events"))?,
             msrs: resettable_msrs(vcpu, fd, kvm)?,
         })
     }
 
     /// Puts the vCPU back to power-on, then to `entry` where it is to start there.
-    pub fn restore(&self, vcpu: u8, fd: &VcpuFd, entry: Option<&EntryState>) -> Result<(), VcpuError> {
-        let failed = |doing| move |source| VcpuError { vcpu, doing, source };
+    pub fn restore(
+        &self,
+        vcpu: u8,
+        fd: &VcpuFd,
+        entry: Option<&EntryState>,
+    ) -> Result<(), VcpuError> {
+        let failed = |doing| {
+            move |source| VcpuError {
+                vcpu,
+                doing,
+                source,
+            }
+        };
         let regs = entry.map_or(&self.regs, |entry| &entry.regs);
         let mut sregs = entry.map_or(self.sregs, |entry| entry.sregs);
         sregs.apic_base = self.sregs.apic_base;
         sregs.interrupt_bitmap = [0; 4];
-        fd.set_sregs(&sregs).map_err(failed("resetting the segment registers"))?;
-        fd.set_regs(regs).map_err(failed("resetting the registers"))?;
-        fd.set_fpu(&self.fpu).map_err(failed("resetting the FPU state"))?;
+        fd.set_sregs(&sregs)
+            .map_err(failed("resetting the segment registers"))?;
+        fd.set_regs(regs)
+            .map_err(failed("resetting the registers"))?;
+        fd.set_fpu(&self.fpu)
+            .map_err(failed("resetting the FPU state"))?;
         if let Some(xcrs) = &self.xcrs {
-            fd.set_xcrs(xcrs).map_err(failed("resetting the extended control registers"))?;
+            fd.set_xcrs(xcrs)
+                .map_err(failed("resetting the extended control registers"))?;
         }
-        fd.set_debug_regs(&self.debug_regs).map_err(failed("resetting the debug registers"))?;
-        fd.set_lapic(&self.lapic).map_err(failed("resetting the local APIC"))?;
+        fd.set_debug_regs(&self.debug_regs)
+            .map_err(failed("resetting the debug registers"))?;
+        fd.set_lapic(&self.lapic)
+            .map_err(failed("resetting the local APIC"))?;
         set_msrs(vcpu, fd, &self.msrs)?;
-        fd.set_vcpu_events(&self.events).map_err(failed("resetting pending events"))?;
-        fd.set_mp_state(self.mp_state).map_err(failed("resetting the run state"))
+        fd.set_vcpu_events(&self.events)
+            .map_err(failed("resetting pending events"))?;
+        fd.set_mp_state(self.mp_state)
+            .map_err(failed("resetting the run state"))
     }
 }
 
 /// Reads every MSR that KVM lists and takes back: those are reset with the vCPU.
 fn resettable_msrs(vcpu: u8, fd: &VcpuFd, kvm: &Kvm) -> Result<Vec<kvm_msr_entry>, VcpuError> {
-    let list = kvm.get_msr_index_list().map_err(|source| VcpuError { vcpu, doing: "listing MSRs", source })?;
+    let list = kvm.get_msr_index_list().map_err(|source| VcpuError {
+        vcpu,
+        doing: "listing MSRs",
+        source,
+    })?;
     let mut kept = Vec::new();
     for &index in list.as_slice() {
-        let one = [kvm_msr_entry { index, ..Default::default() }];
-        let Ok(mut msr) = Msrs::from_entries(&one) else { continue };
+        let one = [kvm_msr_entry {
+            index,
+            ..Default::default()
+        }];
+        let Ok(mut msr) = Msrs::from_entries(&one) else {
+            continue;
+        };
         let readable = index != MSR_IA32_TSC && fd.get_msrs(&mut msr).is_ok_and(|count| count == 1);
         if readable && fd.set_msrs(&msr).is_ok_and(|count| count == 1) {
             kept.extend_from_slice(msr.as_slice());
@@ -99,15 +139,25 @@ fn resettable_msrs(vcpu: u8, fd: &VcpuFd, kvm: &Kvm) -> Result<Vec<kvm_msr_entry
 }
 
 fn set_msrs(vcpu: u8, fd: &VcpuFd, msrs: &[kvm_msr_entry]) -> Result<(), VcpuError> {
-    let failed = |source| VcpuError { vcpu, doing: "resetting MSRs", source };
+    let failed = |source| VcpuError {
+        vcpu,
+        doing: "resetting MSRs",
+        source,
+    };
     for batch in msrs.chunks(KVM_MAX_MSR_ENTRIES) {
         let mut rest = batch;
         while !rest.is_empty() {
-            let Ok(entries) = Msrs::from_entries(rest) else { break };
+            let Ok(entries) = Msrs::from_entries(rest) else {
+                break;
+            };
             let taken = fd.set_msrs(&entries).map_err(failed)?;
             // KVM stops at an MSR that it does not take in the vCPU's present state.
             if let Some(refused) = rest.get(taken) {
-                tracing::debug!(vcpu, msr = format_args!("{:#x}", refused.index), "MSR not reset");
+                tracing::debug!(
+                    vcpu,
+                    msr = format_args!("{:#x}", refused.index),
+                    "MSR not reset"
+                );
             }
             rest = rest.get(taken + 1..).unwrap_or_default();
         }

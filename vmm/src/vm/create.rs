@@ -16,8 +16,8 @@ use crate::boot::acpi::{AREA_START, AcpiError, AcpiPlatform, AcpiTables, Ecam};
 use crate::boot::cpu::CpuTemplate;
 use crate::boot::{Payload, PayloadError};
 use crate::clock::Clock;
-use crate::device_manager::build::{BuildError, Host};
 use crate::device_manager::DeviceManager;
+use crate::device_manager::build::{BuildError, Host};
 use crate::interrupts::InterruptRouting;
 use crate::mailbox::Mailbox;
 use crate::memory::{self, ECAM, MMIO32, MemoryError};
@@ -74,15 +74,21 @@ impl From<CreateError> for ApiError {
             CreateError::Device(error) => error.into(),
             CreateError::Payload(error) => {
                 let (code, field) = match &error {
-                    PayloadError::Open { what, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                    PayloadError::Open { what, source, .. }
+                        if source.kind() == io::ErrorKind::NotFound =>
+                    {
                         (ErrorCode::FileMissing, format!("payload.{what}"))
                     }
                     PayloadError::Open { what, .. } | PayloadError::Read { what, .. } => {
                         (ErrorCode::BadFile, format!("payload.{what}"))
                     }
                     PayloadError::Kind { .. } => (ErrorCode::BadFile, "payload.kernel".to_owned()),
-                    PayloadError::CommandLine(_) => (ErrorCode::OutOfRange, "payload.cmdline".to_owned()),
-                    PayloadError::TooSmall { .. } => (ErrorCode::OutOfRange, "memory.size".to_owned()),
+                    PayloadError::CommandLine(_) => {
+                        (ErrorCode::OutOfRange, "payload.cmdline".to_owned())
+                    }
+                    PayloadError::TooSmall { .. } => {
+                        (ErrorCode::OutOfRange, "memory.size".to_owned())
+                    }
                     PayloadError::Memory(_) => (ErrorCode::Internal, "payload".to_owned()),
                 };
                 ApiError::from_error(code, &error).with_field(field)
@@ -97,23 +103,35 @@ impl From<CreateError> for ApiError {
 
 impl Machine {
     /// Makes the machine of `config`, which has been validated. Files are opened and locked here.
-    pub fn create(config: VmConfig, mailbox: Arc<Mailbox>, events: Arc<EventLog>) -> Result<Self, CreateError> {
+    pub fn create(
+        config: VmConfig,
+        mailbox: Arc<Mailbox>,
+        events: Arc<EventLog>,
+    ) -> Result<Self, CreateError> {
         // What a user gets wrong most often comes first, before memory is taken.
         let payload = Payload::open(&config.payload)?;
         let kvm = Kvm::new().map_err(CreateError::NoKvm)?;
         check_extensions(&kvm)?;
         let vcpu_count = config.cpus.boot_vcpus;
         if usize::from(vcpu_count) > kvm.get_max_vcpus() {
-            return Err(CreateError::TooManyVcpus { asked: vcpu_count, most: kvm.get_max_vcpus() });
+            return Err(CreateError::TooManyVcpus {
+                asked: vcpu_count,
+                most: kvm.get_max_vcpus(),
+            });
         }
-        let vm = Arc::new(kvm.create_vm().map_err(KvmError::while_doing("creating the virtual machine"))?);
+        let vm = Arc::new(
+            kvm.create_vm()
+                .map_err(KvmError::while_doing("creating the virtual machine"))?,
+        );
         let memory = memory::create(&config.memory)?;
         memory::give_to_kvm(&memory, &vm)?;
         let chipset = Chipset::create(vm.clone())?;
-        let routing = InterruptRouting::new(vm.clone())
-            .map_err(|source| CreateError::Host { doing: "setting up interrupt routing", source })?;
-        let template =
-            CpuTemplate::new(&kvm).map_err(KvmError::while_doing("asking for the supported CPUID"))?;
+        let routing = InterruptRouting::new(vm.clone()).map_err(|source| CreateError::Host {
+            doing: "setting up interrupt routing",
+            source,
+        })?;
+        let template = CpuTemplate::new(&kvm)
+            .map_err(KvmError::while_doing("asking for the supported CPUID"))?;
         let mmio64 = memory::mmio64(config.memory.size, template.address_bits());
         let host = Host {
             vm: vm.clone(),
@@ -125,7 +143,10 @@ impl Machine {
         let (devices, space) = DeviceManager::build(&config, &host)?;
         let seeds = make_vcpus(&kvm, &vm, &template, vcpu_count)?;
         let monitor: Arc<dyn VcpuMonitor> = mailbox.clone();
-        let no_threads = |source| CreateError::Host { doing: "starting threads", source };
+        let no_threads = |source| CreateError::Host {
+            doing: "starting threads",
+            source,
+        };
         let vcpus = Vcpus::start(seeds, &Arc::new(space), &monitor).map_err(no_threads)?;
         let teardown_thread = TeardownThread::start(mailbox.clone()).map_err(no_threads)?;
         Ok(Self {
@@ -138,6 +159,7 @@ impl Machine {
             memory,
             state: State::Created,
             boot: 0,
+            stuck: None,
             reset_requested: None,
             markers: Vec::new(),
             history: History::new(config.teardown.history),
@@ -153,7 +175,11 @@ fn acpi_tables(cpus: u8, (base, size): (u64, u64)) -> Result<AcpiTables, AcpiErr
     let mmio32 = MMIO32.0 as u32..=(MMIO32.0 + MMIO32.1 - 1) as u32;
     let platform = AcpiPlatform {
         cpus,
-        ecam: Ecam { base: ECAM.0, first_bus: 0, last_bus: 255 },
+        ecam: Ecam {
+            base: ECAM.0,
+            first_bus: 0,
+            last_bus: 255,
+        },
         io_windows: vec![0..=0xCF7, 0xD00..=0xFFFF],
         mmio32,
         mmio64: (size > 0).then(|| base..=base + size - 1),
@@ -174,7 +200,10 @@ fn check_extensions(kvm: &Kvm) -> Result<(), CreateError> {
         (Cap::ExtCpuid, "CPUID"),
         (Cap::VcpuEvents, "access to pending events"),
     ];
-    match needed.into_iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
+    match needed
+        .into_iter()
+        .find(|(cap, _)| !kvm.check_extension(*cap))
+    {
         Some((_, what)) => Err(CreateError::KvmLacks(what)),
         None => Ok(()),
     }
@@ -188,7 +217,11 @@ fn make_vcpus(
 ) -> Result<Vec<VcpuSeed>, VcpuError> {
     let mut seeds = Vec::with_capacity(usize::from(count));
     for vcpu in 0..count {
-        let failed = |source| VcpuError { vcpu, doing: "creating it", source };
+        let failed = |source| VcpuError {
+            vcpu,
+            doing: "creating it",
+            source,
+        };
         let fd = vm.create_vcpu(u64::from(vcpu)).map_err(failed)?;
         template.set_up(&fd, vcpu, count)?;
         let power_on = PowerOnState::read(vcpu, &fd, kvm)?;

@@ -14,7 +14,11 @@ pub struct History {
 impl History {
     /// An empty history of `kept` reports, at least one.
     pub fn new(kept: u16) -> Self {
-        Self { reports: VecDeque::new(), kept: usize::from(kept.max(1)), newest: 0 }
+        Self {
+            reports: VecDeque::new(),
+            kept: usize::from(kept.max(1)),
+            newest: 0,
+        }
     }
 
     /// The number of the next teardown.
@@ -33,7 +37,11 @@ impl History {
 
     /// Says that boot number `boot` reached its first marker `ns` after the reset request.
     pub fn ready(&mut self, boot: u64, ns: u64) {
-        if let Some(report) = self.reports.iter_mut().find(|report| report.boot + 1 == boot) {
+        if let Some(report) = self
+            .reports
+            .iter_mut()
+            .find(|report| report.boot + 1 == boot)
+        {
             report.reset_to_ready_ns = Some(ns);
         }
     }
@@ -50,7 +58,11 @@ impl History {
 }
 
 fn summary(report: &TeardownReport) -> TeardownSummary {
-    let failed = report.devices.iter().filter(|device| device.outcome != Outcome::Done).count();
+    let failed = report
+        .devices
+        .iter()
+        .filter(|device| device.outcome != Outcome::Done)
+        .count();
     TeardownSummary {
         number: report.number,
         boot: report.boot,

@@ -43,7 +43,7 @@ use crate::mailbox::Mailbox;
 use crate::vcpu::Vcpus;
 use crate::vmm::Subscriber;
 use chipset::Chipset;
-use teardown::{Request, TearingDown, TeardownThread};
+use teardown::{Request, TeardownThread, TearingDown};
 
 /// How many boot markers `vm.info` shows.
 const MARKERS_KEPT: usize = 32;
@@ -61,6 +61,8 @@ pub struct Machine {
     config: VmConfig,
     state: State,
     boot: u64,
+    /// The device for whose sake the machine must not boot again: it may still write to guest memory.
+    stuck: Option<String>,
     /// The reset request that led to the present boot.
     reset_requested: Option<Instant>,
     markers: Vec<BootMarker>,
@@ -84,6 +86,8 @@ enum State {
 pub enum Next {
     /// Nothing: it goes on by itself.
     GoOn,
+    /// Nothing, but the machine stands still though it should have booted.
+    Failed,
     /// Drop the machine.
     Delete,
     /// End the process with this exit code.
@@ -97,8 +101,16 @@ impl Machine {
             State::Created | State::Stopped => {}
             _ => return Err(self.wrong_state("vm.boot", "it must be created or shut down")),
         }
+        if let Some(stuck) = &self.stuck {
+            let message = format!(
+                "vm.boot: {stuck} was not shut down by its deadline and may still write to guest memory \
+                 (on_timeout: stop); delete the machine and create it anew"
+            );
+            return Err(ApiError::new(ErrorCode::WrongState, message).with_device(stuck));
+        }
         self.reset_requested = None;
-        self.start().map_err(|error| ApiError::from_error(ErrorCode::Internal, error.as_ref()))
+        self.start()
+            .map_err(|error| ApiError::from_error(ErrorCode::Internal, error.as_ref()))
     }
 
     /// Puts the machine to power-on, loads the payload and lets the vCPUs run. All vCPUs are paused, all
@@ -210,8 +222,12 @@ impl Machine {
         let (cause, after) = match event {
             GuestEvent::Reset(cause) => (reported(cause), After::of_reset(self.config.on_reset)),
             GuestEvent::PowerOff | GuestEvent::BootMarker(_) => {
-                self.events.push_at(self.clock.ns(at), EventKind::VmPoweredOff);
-                (Cause::PowerOff, After::of_power_off(self.config.on_poweroff))
+                self.events
+                    .push_at(self.clock.ns(at), EventKind::VmPoweredOff);
+                (
+                    Cause::PowerOff,
+                    After::of_power_off(self.config.on_poweroff),
+                )
             }
         };
         self.tear_down(Request { cause, at, after });
@@ -219,8 +235,9 @@ impl Machine {
     }
 
     fn boot_marker(&mut self, value: u8, at: Instant) {
-        let since_reset_ns =
-            self.reset_requested.map(|requested| at.saturating_duration_since(requested).as_nanos() as u64);
+        let since_reset_ns = self
+            .reset_requested
+            .map(|requested| at.saturating_duration_since(requested).as_nanos() as u64);
         let first = !self.markers.iter().any(|marker| marker.boot == self.boot);
         if first && let Some(ns) = since_reset_ns {
             self.history.ready(self.boot, ns);
@@ -229,13 +246,27 @@ impl Machine {
             self.markers.remove(0);
         }
         let at_ns = self.clock.ns(at);
-        self.markers.push(BootMarker { value, boot: self.boot, at_ns, since_reset_ns });
-        self.events.push_at(at_ns, EventKind::BootMarker { value, boot: self.boot, since_reset_ns });
+        self.markers.push(BootMarker {
+            value,
+            boot: self.boot,
+            at_ns,
+            since_reset_ns,
+        });
+        self.events.push_at(
+            at_ns,
+            EventKind::BootMarker {
+                value,
+                boot: self.boot,
+                since_reset_ns,
+            },
+        );
     }
 
     /// Deals with a vCPU that can't go on: the machine is stopped, the process goes on for a look at it.
     pub fn vcpu_failed(&mut self, vcpu: u8, reason: &str, after: After) {
-        self.warn(format!("vCPU {vcpu} can't go on: {reason}; the machine is shut down"));
+        self.warn(format!(
+            "vCPU {vcpu} can't go on: {reason}; the machine is shut down"
+        ));
         if let State::Running | State::Paused = self.state {
             self.tear_down(Request::now(Cause::Crash, after));
         }
@@ -265,7 +296,10 @@ impl Machine {
 
     /// How the next teardown will run.
     pub fn teardown_policy(&self) -> TeardownPolicyInfo {
-        TeardownPolicyInfo { policy: self.config.teardown.policy, workers: self.config.teardown.workers }
+        TeardownPolicyInfo {
+            policy: self.config.teardown.policy,
+            workers: self.config.teardown.workers,
+        }
     }
 
     /// Changes how teardowns run, from the next one on.
@@ -274,7 +308,8 @@ impl Machine {
         teardown.policy = update.policy.unwrap_or(teardown.policy);
         teardown.workers = update.workers.unwrap_or(teardown.workers);
         let (policy, workers) = (teardown.policy, teardown.workers);
-        self.events.push(EventKind::TeardownPolicyChanged { policy, workers });
+        self.events
+            .push(EventKind::TeardownPolicyChanged { policy, workers });
     }
 
     /// The device tree as it stands.
@@ -294,7 +329,9 @@ impl Machine {
 
     /// What is to be registered with the event loop for the serial port, once.
     pub fn take_serial_input(&mut self) -> Option<Subscriber> {
-        self.devices.take_serial_input().map(|input| Box::new(input) as Subscriber)
+        self.devices
+            .take_serial_input()
+            .map(|input| Box::new(input) as Subscriber)
     }
 
     fn warn(&self, message: String) {
@@ -303,7 +340,10 @@ impl Machine {
     }
 
     fn wrong_state(&self, call: &str, wanted: &str) -> ApiError {
-        ApiError::new(ErrorCode::WrongState, format!("{call}: the machine is {:?}; {wanted}", self.state()))
+        ApiError::new(
+            ErrorCode::WrongState,
+            format!("{call}: the machine is {:?}; {wanted}", self.state()),
+        )
     }
 }
 

@@ -65,7 +65,11 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn now(cause: Cause, after: After) -> Self {
-        Self { cause, at: Instant::now(), after }
+        Self {
+            cause,
+            at: Instant::now(),
+            after,
+        }
     }
 }
 
@@ -88,13 +92,24 @@ struct Progress {
 
 impl Observer for Progress {
     fn ended(&self, device: usize, outcome: &Outcome) {
-        let Some(id) = self.ids.get(device).cloned() else { return };
-        self.events.push(EventKind::DeviceShutDown { number: self.number, id, outcome: outcome.clone() });
+        let Some(id) = self.ids.get(device).cloned() else {
+            return;
+        };
+        self.events.push(EventKind::DeviceShutDown {
+            number: self.number,
+            id,
+            outcome: outcome.clone(),
+        });
     }
 
     fn returned_late(&self, device: usize) {
-        let Some(id) = self.ids.get(device) else { return };
-        let message = format!("{id} returned from teardown {} after it had been given up", self.number);
+        let Some(id) = self.ids.get(device) else {
+            return;
+        };
+        let message = format!(
+            "{id} returned from teardown {} after it had been given up",
+            self.number
+        );
         self.events.push(EventKind::Warning { message });
     }
 }
@@ -125,26 +140,58 @@ impl Machine {
     /// Pauses the vCPUs and hands the teardown to its thread; the main thread goes on to answer requests,
     /// and is told of the end by a message.
     pub(super) fn tear_down(&mut self, request: Request) {
-        let Request { cause, at: requested, after } = request;
+        let Request {
+            cause,
+            at: requested,
+            after,
+        } = request;
         self.vcpus.pause();
         let paused = Instant::now();
         let number = self.history.next_number();
         let policy = self.config.teardown.policy;
-        self.events.push_at(self.clock.ns(requested), EventKind::ResetRequested { cause, boot: self.boot });
-        self.events.push(EventKind::TeardownStarted { number, policy });
-        let progress = Progress { number, ids: self.devices.ids(), events: self.events.clone() };
-        let teardown = self.devices.teardown(policy, self.config.teardown.workers, Arc::new(progress));
-        self.state =
-            State::TearingDown(Box::new(TearingDown { number, cause, requested, paused, after, replies: Vec::new() }));
+        self.events.push_at(
+            self.clock.ns(requested),
+            EventKind::ResetRequested {
+                cause,
+                boot: self.boot,
+            },
+        );
+        self.events
+            .push(EventKind::TeardownStarted { number, policy });
+        let progress = Progress {
+            number,
+            ids: self.devices.ids(),
+            events: self.events.clone(),
+        };
+        let teardown =
+            self.devices
+                .teardown(policy, self.config.teardown.workers, Arc::new(progress));
+        self.state = State::TearingDown(Box::new(TearingDown {
+            number,
+            cause,
+            requested,
+            paused,
+            after,
+            replies: Vec::new(),
+        }));
         self.teardown_thread.run(teardown);
     }
 
     /// Deals with the end of the teardown: gives up what did not end, then does what is to follow.
     pub fn teardown_ended(&mut self, run: TeardownRun) -> Next {
-        let State::TearingDown(under_way) = std::mem::replace(&mut self.state, State::Stopped) else {
+        let State::TearingDown(under_way) = std::mem::replace(&mut self.state, State::Stopped)
+        else {
             return Next::GoOn;
         };
-        let TearingDown { number, cause, requested, paused, mut after, replies } = *under_way;
+        let TearingDown {
+            number,
+            cause,
+            requested,
+            paused,
+            mut after,
+            replies,
+        } = *under_way;
+        let mut failed = false;
         let mut report = run.report(&teardown::Request {
             number,
             boot: self.boot,
@@ -153,19 +200,29 @@ impl Machine {
             at_ns: self.clock.ns(requested),
             vcpus_paused: paused,
         });
-        self.events.push(EventKind::TeardownEnded { number, teardown_ns: report.teardown_ns });
-        let given_up = report.devices.iter().filter(|device| device.outcome == Outcome::TimedOut);
-        let stuck = self.devices.give_up(given_up.map(|device| device.id.as_str()));
+        self.events.push(EventKind::TeardownEnded {
+            number,
+            teardown_ns: report.teardown_ns,
+        });
+        let given_up = report
+            .devices
+            .iter()
+            .filter(|device| device.outcome == Outcome::TimedOut);
+        let stuck = self
+            .devices
+            .give_up(given_up.map(|device| device.id.as_str()));
         for id in stuck.quarantined {
             self.events.push(EventKind::DeviceQuarantined { id });
         }
         if let Some(stuck) = stuck.stopping {
             let message = format!(
                 "{stuck} was not shut down by its deadline and may still write to guest memory (on_timeout: stop): \
-                 the machine stays stopped and cannot be booted again; delete it"
+                 the machine stays stopped; delete it and create it anew"
             );
+            self.stuck = Some(stuck);
             report.warnings.push(message.clone());
             self.warn(message);
+            failed = after == After::Boot;
             after = after.max(After::Stop);
         }
         for message in &report.warnings {
@@ -179,9 +236,12 @@ impl Machine {
                         teardown::vcpus_resumed(&mut report, requested.elapsed());
                     }
                     Err(error) => {
-                        let message = format!("the machine could not be booted again and stays stopped: {error}");
+                        let message = format!(
+                            "the machine could not be booted again and stays stopped: {error}"
+                        );
                         report.warnings.push(message.clone());
                         self.warn(message);
+                        failed = true;
                     }
                 }
             }
@@ -193,6 +253,6 @@ impl Machine {
         for reply in replies {
             reply.send(Ok(Response::Done));
         }
-        after.next()
+        if failed { Next::Failed } else { after.next() }
     }
 }

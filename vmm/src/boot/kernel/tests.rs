@@ -43,16 +43,25 @@ fn a_bzimage_is_loaded_with_initramfs_and_command_line() {
     let kernel = file(&bzimage());
     let initramfs = file(&[7; 5000]);
     let memory = memory(64);
-    let mut payload = Payload::open(&config(kernel.path(), Some(initramfs.path()), "quiet")).unwrap();
+    let mut payload =
+        Payload::open(&config(kernel.path(), Some(initramfs.path()), "quiet")).unwrap();
     let entry = payload.load(&memory, GuestAddress(0xE0000)).unwrap();
 
     assert_eq!(entry.regs.rip, 0x10_0200);
     assert_eq!(memory.read_obj::<[u8; 4]>(KERNEL).unwrap(), *b"CODE");
-    assert_eq!(memory.read_obj::<[u8; 6]>(COMMAND_LINE).unwrap(), *b"quiet\0");
+    assert_eq!(
+        memory.read_obj::<[u8; 6]>(COMMAND_LINE).unwrap(),
+        *b"quiet\0"
+    );
     let params: boot_params = memory.read_obj(GuestAddress(entry.regs.rsi)).unwrap();
     let (address, size) = (params.hdr.ramdisk_image, params.hdr.ramdisk_size);
     assert_eq!(size, 5000);
-    assert_eq!(memory.read_obj::<u8>(GuestAddress(u64::from(address + size) - 1)).unwrap(), 7);
+    assert_eq!(
+        memory
+            .read_obj::<u8>(GuestAddress(u64::from(address + size) - 1))
+            .unwrap(),
+        7
+    );
     assert_eq!({ params.acpi_rsdp_addr }, 0xE0000);
 }
 
@@ -74,18 +83,33 @@ fn memory_that_is_too_small_says_how_much_is_needed() {
     let kernel = file(&bzimage());
     let initramfs = file(&vec![1; 16 << 20]);
     let mut payload = Payload::open(&config(kernel.path(), Some(initramfs.path()), "")).unwrap();
-    let error = payload.load(&memory(32), GuestAddress(0xE0000)).err().unwrap();
-    assert!(matches!(error, PayloadError::TooSmall { needed_mib } if needed_mib >= 33), "{error}");
+    let error = payload
+        .load(&memory(32), GuestAddress(0xE0000))
+        .err()
+        .unwrap();
+    assert!(
+        matches!(error, PayloadError::TooSmall { needed_mib } if needed_mib >= 33),
+        "{error}"
+    );
 }
 
 #[test]
 fn what_is_no_kernel_is_refused_by_name() {
     for bytes in [vec![], vec![0; 4096], b"#!/bin/sh\n".repeat(100)] {
         let kernel = file(&bytes);
-        let error = Payload::open(&config(kernel.path(), None, "")).err().unwrap();
-        assert!(error.to_string().contains(&*kernel.path().to_string_lossy()), "{error}");
+        let error = Payload::open(&config(kernel.path(), None, ""))
+            .err()
+            .unwrap();
+        assert!(
+            error
+                .to_string()
+                .contains(&*kernel.path().to_string_lossy()),
+            "{error}"
+        );
     }
-    let error = Payload::open(&config(Path::new("/nowhere/vmlinuz"), None, "")).err().unwrap();
+    let error = Payload::open(&config(Path::new("/nowhere/vmlinuz"), None, ""))
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("/nowhere/vmlinuz"), "{error}");
 }
 
@@ -93,5 +117,8 @@ fn what_is_no_kernel_is_refused_by_name() {
 fn a_command_line_that_does_not_fit_is_refused() {
     let kernel = file(&bzimage());
     let long = "x".repeat(COMMAND_LINE_SIZE);
-    assert!(matches!(Payload::open(&config(kernel.path(), None, &long)), Err(PayloadError::CommandLine(_))));
+    assert!(matches!(
+        Payload::open(&config(kernel.path(), None, &long)),
+        Err(PayloadError::CommandLine(_))
+    ));
 }
