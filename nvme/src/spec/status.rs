@@ -1,0 +1,71 @@
+//! Command status (base 2.0, section 3.3.3.2.1; NVM command set 1.0, section 3.1.1).
+
+/// A status field without its phase bit: code in bits 7:0, type in bits 10:8, Do Not Retry in bit 14.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(u16);
+
+const DO_NOT_RETRY: u16 = 1 << 14;
+
+const fn generic(code: u8) -> Status {
+    Status(code as u16)
+}
+
+const fn command(code: u8) -> Status {
+    Status(0x100 | code as u16)
+}
+
+const fn media(code: u8) -> Status {
+    Status(0x200 | code as u16)
+}
+
+#[expect(missing_docs, reason = "the names are the specification's")]
+impl Status {
+    pub const SUCCESS: Self = generic(0x00);
+    pub const INVALID_OPCODE: Self = generic(0x01).permanent();
+    pub const INVALID_FIELD: Self = generic(0x02).permanent();
+    pub const DATA_TRANSFER_ERROR: Self = generic(0x04);
+    pub const INTERNAL_ERROR: Self = generic(0x06);
+    pub const ABORT_REQUESTED: Self = generic(0x07);
+    pub const ABORTED_SQ_DELETION: Self = generic(0x08);
+    pub const INVALID_NAMESPACE: Self = generic(0x0B).permanent();
+    pub const COMMAND_SEQUENCE_ERROR: Self = generic(0x0C).permanent();
+    pub const PRP_OFFSET_INVALID: Self = generic(0x13).permanent();
+    pub const NAMESPACE_WRITE_PROTECTED: Self = generic(0x20).permanent();
+    pub const LBA_OUT_OF_RANGE: Self = generic(0x80).permanent();
+
+    pub const COMPLETION_QUEUE_INVALID: Self = command(0x00).permanent();
+    pub const INVALID_QUEUE_ID: Self = command(0x01).permanent();
+    pub const INVALID_QUEUE_SIZE: Self = command(0x02).permanent();
+    pub const ABORT_LIMIT_EXCEEDED: Self = command(0x03);
+    pub const ASYNC_EVENT_LIMIT_EXCEEDED: Self = command(0x05).permanent();
+    pub const INVALID_INTERRUPT_VECTOR: Self = command(0x08).permanent();
+    pub const INVALID_LOG_PAGE: Self = command(0x09).permanent();
+    pub const INVALID_QUEUE_DELETION: Self = command(0x0C).permanent();
+    pub const FEATURE_NOT_SAVEABLE: Self = command(0x0D).permanent();
+    pub const FEATURE_NOT_CHANGEABLE: Self = command(0x0E).permanent();
+
+    pub const WRITE_FAULT: Self = media(0x80);
+    pub const UNRECOVERED_READ_ERROR: Self = media(0x81);
+}
+
+impl Status {
+    /// The same status, telling the host that trying again is of no use.
+    pub const fn permanent(self) -> Self {
+        Self(self.0 | DO_NOT_RETRY)
+    }
+
+    /// Whether the command succeeded.
+    pub const fn is_success(self) -> bool {
+        self.0 & 0x7FF == 0
+    }
+
+    /// Whether this is an error of the media, which SMART counts.
+    pub const fn is_media(self) -> bool {
+        self.0 & 0x700 == 0x200
+    }
+
+    /// The 15 bits as they stand above the phase bit in a completion.
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+}
