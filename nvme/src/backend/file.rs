@@ -1,0 +1,265 @@
+//! Storage in a raw file or block device, locked against other writers for as long as it is open.
+#![allow(
+    unsafe_code,
+    reason = "vectored I/O into guest memory, open file description locks and fallocate have no safe interface"
+)]
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use super::{Backend, BackendError, Durability};
+use crate::prp::GuestSlice;
+use crate::spec::BLOCK;
+
+/// Most vectors of one call (IOV_MAX of Linux).
+const VECTORS: usize = 1024;
+/// Zeroes written at a time where the host has no better way.
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Storage in a raw file or block device.
+#[derive(Debug)]
+pub struct FileBackend {
+    file: ArcSwapOption<File>,
+    size: u64,
+    read_only: bool,
+    /// Whether the file system can punch holes, which read as zeroes.
+    punches: bool,
+}
+
+impl FileBackend {
+    /// Opens `path` and locks it: for itself, or with other readers where `read_only`.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file, or that another drive or process has it.
+    pub fn open(path: &Path, read_only: bool) -> Result<Self, BackendError> {
+        let host = |doing| {
+            let path = path.to_path_buf();
+            move |source| BackendError::Host {
+                doing,
+                path,
+                source,
+            }
+        };
+        let owned = || PathBuf::from(path);
+        // O_NONBLOCK: a FIFO given by mistake is refused below instead of waited for.
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(!read_only)
+            .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
+            .open(path)
+            .map_err(|source| match source.kind() {
+                ErrorKind::NotFound => BackendError::Missing { path: owned() },
+                ErrorKind::IsADirectory => BackendError::NotStorage { path: owned() },
+                _ => host("open")(source),
+            })?;
+        let kind = file.metadata().map_err(host("examine"))?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(BackendError::NotStorage { path: owned() });
+        }
+        if !lock_whole(&file, !read_only).map_err(host("lock"))? {
+            return Err(BackendError::Locked { path: owned() });
+        }
+        let size = file.seek(SeekFrom::End(0)).map_err(host("measure"))?;
+        if size == 0 || !size.is_multiple_of(BLOCK) {
+            return Err(BackendError::Size {
+                path: owned(),
+                size,
+            });
+        }
+        // Beyond the end, with the size kept: changes nothing and tells whether holes are possible.
+        let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let punches = !read_only && kind.is_file() && allocate(&file, hole, size, BLOCK).is_ok();
+        Ok(Self {
+            file: ArcSwapOption::from_pointee(file),
+            size,
+            read_only,
+            punches,
+        })
+    }
+
+    fn file(&self) -> io::Result<Arc<File>> {
+        self.file
+            .load_full()
+            .ok_or_else(|| io::Error::other("the drive was released"))
+    }
+}
+
+impl Backend for FileBackend {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn deallocated_reads_zero(&self) -> bool {
+        self.punches
+    }
+
+    fn read(&self, offset: u64, into: &[GuestSlice<'_>]) -> io::Result<()> {
+        let file = self.file()?;
+        transfer(into, offset, |vectors, at| {
+            let count = vectors.len() as libc::c_int;
+            // SAFETY: every vector is guest memory that `into` keeps mapped during the call. The guest
+            // may change it meanwhile, and nothing here reads it as anything but bytes.
+            unsafe { libc::preadv(file.as_raw_fd(), vectors.as_ptr(), count, at) }
+        })
+    }
+
+    fn write(
+        &self,
+        offset: u64,
+        from: &[GuestSlice<'_>],
+        durability: Durability,
+    ) -> io::Result<()> {
+        let file = self.file()?;
+        let flags = match durability {
+            Durability::Cached => 0,
+            Durability::Stable => libc::RWF_DSYNC,
+        };
+        transfer(from, offset, |vectors, at| {
+            let count = vectors.len() as libc::c_int;
+            // SAFETY: as for reads; the host's kernel reads the bytes once.
+            unsafe { libc::pwritev2(file.as_raw_fd(), vectors.as_ptr(), count, at, flags) }
+        })
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        self.file()?.sync_data()
+    }
+
+    fn write_zeroes(&self, offset: u64, length: u64, deallocate: bool) -> io::Result<()> {
+        let file = self.file()?;
+        let mode = if deallocate && self.punches {
+            libc::FALLOC_FL_PUNCH_HOLE
+        } else {
+            libc::FALLOC_FL_ZERO_RANGE
+        };
+        match allocate(&file, mode | libc::FALLOC_FL_KEEP_SIZE, offset, length) {
+            Err(failure) if is_unsupported(&failure) => {
+                let mut at = offset;
+                while at < offset + length {
+                    let now = (offset + length - at).min(ZEROES.len() as u64);
+                    file.write_all_at(&ZEROES[..now as usize], at)?;
+                    at += now;
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn deallocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        match allocate(&*self.file()?, mode, offset, length) {
+            // Deallocation is a hint: where it is impossible the data just stays.
+            Err(failure) if is_unsupported(&failure) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn release(&self) {
+        // The last user of the descriptor closes it, and the lock goes with it.
+        self.file.store(None);
+    }
+}
+
+fn is_unsupported(failure: &io::Error) -> bool {
+    matches!(
+        failure.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)
+    )
+}
+
+/// Takes a lock of the open file description on the whole file. Returns whether it was free.
+fn lock_whole(file: &File, exclusive: bool) -> io::Result<bool> {
+    let kind = if exclusive {
+        libc::F_WRLCK
+    } else {
+        libc::F_RDLCK
+    };
+    // SAFETY: `flock` is plain data, all-zeroes is a value of it: the whole file, pid 0 as OFD locks want.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the descriptor is open and `lock` outlives the call, which reads it only.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
+    if result == 0 {
+        return Ok(true);
+    }
+    let failure = io::Error::last_os_error();
+    match failure.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+        _ => Err(failure),
+    }
+}
+
+fn allocate(file: &File, mode: libc::c_int, offset: u64, length: u64) -> io::Result<()> {
+    loop {
+        // SAFETY: the call takes integers and an open descriptor.
+        let result =
+            unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, length as i64) };
+        if result == 0 {
+            return Ok(());
+        }
+        let failure = io::Error::last_os_error();
+        if failure.kind() != ErrorKind::Interrupted {
+            return Err(failure);
+        }
+    }
+}
+
+/// Moves all bytes of `slices` from or to `offset` by as many calls of `call(vectors, offset)` as it takes.
+fn transfer(
+    slices: &[GuestSlice<'_>],
+    offset: u64,
+    call: impl Fn(&[libc::iovec], i64) -> isize,
+) -> io::Result<()> {
+    // The guards say that the memory is in use; the pointers are good while `slices` is.
+    let guards: Vec<_> = slices.iter().map(GuestSlice::ptr_guard_mut).collect();
+    let mut vectors: Vec<_> = guards
+        .iter()
+        .map(|guard| libc::iovec {
+            iov_base: guard.as_ptr().cast(),
+            iov_len: guard.len(),
+        })
+        .collect();
+    let mut left = vectors.as_mut_slice();
+    let mut at = offset as i64;
+    while !left.is_empty() {
+        let moved = call(&left[..left.len().min(VECTORS)], at);
+        if moved < 0 {
+            let failure = io::Error::last_os_error();
+            if failure.kind() == ErrorKind::Interrupted {
+                continue;
+            }
+            return Err(failure);
+        }
+        if moved == 0 {
+            // The file was cut short behind our back.
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        at += moved as i64;
+        let mut moved = moved as usize;
+        while let Some(first) = left.first_mut() {
+            if moved < first.iov_len {
+                first.iov_base = first.iov_base.cast::<u8>().wrapping_add(moved).cast();
+                first.iov_len -= moved;
+                break;
+            }
+            moved -= first.iov_len;
+            left = &mut left[1..];
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Backends over real files and memory: what is written is read, locks exclude, mistakes are named.
+
+use std::io::Write;
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+use vm_memory::VolatileSlice;
+
+use super::*;
+
+fn file_of(size: u64) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().set_len(size).unwrap();
+    file
+}
+
+fn round_trip(backend: &dyn Backend) {
+    let mut data: Vec<u8> = (0..3 * 512).map(|byte| (byte % 251) as u8).collect();
+    let (one, two) = data.split_at_mut(700);
+    let slices = [VolatileSlice::from(one), VolatileSlice::from(two)];
+    backend.write(512, &slices, Durability::Cached).unwrap();
+    backend.write(4096, &slices, Durability::Stable).unwrap();
+    backend.flush().unwrap();
+    backend.write_zeroes(1024, 512, false).unwrap();
+    backend.write_zeroes(4096, 512, true).unwrap();
+    backend.deallocate(4096 + 1024, 512).unwrap();
+    let mut found = vec![0xEE; 3 * 512];
+    let mut read = |offset| {
+        backend
+            .read(offset, &[VolatileSlice::from(&mut found[..])])
+            .unwrap();
+        found.clone()
+    };
+    let first = read(512);
+    assert_eq!(first[..512], data[..512]);
+    assert!(first[512..1024].iter().all(|byte| *byte == 0));
+    assert_eq!(first[1024..], data[1024..]);
+    let second = read(4096);
+    assert!(second[..512].iter().all(|byte| *byte == 0));
+    assert_eq!(second[512..1024], data[512..1024]);
+    if backend.deallocated_reads_zero() {
+        assert!(second[1024..].iter().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    round_trip(&MemoryBackend::new(1 << 20));
+    let file = file_of(1 << 20);
+    round_trip(&FileBackend::open(file.path(), false).unwrap());
+}
+
+#[test]
+fn a_file_has_one_writer_or_many_readers() {
+    let file = file_of(4096);
+    let writer = FileBackend::open(file.path(), false).unwrap();
+    for read_only in [false, true] {
+        let refused = FileBackend::open(file.path(), read_only);
+        assert!(matches!(refused, Err(BackendError::Locked { .. })));
+    }
+    writer.release();
+    assert!(writer.flush().is_err());
+    let readers = [(); 2].map(|()| FileBackend::open(file.path(), true).unwrap());
+    assert!(matches!(
+        FileBackend::open(file.path(), false),
+        Err(BackendError::Locked { .. })
+    ));
+    drop(readers);
+    FileBackend::open(file.path(), false).unwrap();
+}
+
+#[test]
+fn files_that_are_no_drive_are_named() {
+    let missing = FileBackend::open(Path::new("/nonexistent/disk.raw"), false).unwrap_err();
+    assert!(matches!(missing, BackendError::Missing { .. }));
+    assert!(missing.to_string().contains("/nonexistent/disk.raw"));
+    let folder = FileBackend::open(Path::new("/"), true).unwrap_err();
+    assert!(matches!(folder, BackendError::NotStorage { .. }));
+    let device = FileBackend::open(Path::new("/dev/null"), false).unwrap_err();
+    assert!(matches!(device, BackendError::NotStorage { .. }));
+    for size in [0, 513] {
+        let file = file_of(size);
+        let odd = FileBackend::open(file.path(), false).unwrap_err();
+        assert!(matches!(odd, BackendError::Size { size: found, .. } if found == size));
+    }
+}
+
+#[test]
+fn a_file_cut_short_is_an_error_and_no_hang() {
+    let mut file = file_of(8192);
+    file.write_all(&[1; 512]).unwrap();
+    let backend = FileBackend::open(file.path(), false).unwrap();
+    file.as_file().set_len(512).unwrap();
+    let mut data = [0; 1024];
+    let failure = backend
+        .read(0, &[VolatileSlice::from(&mut data[..])])
+        .unwrap_err();
+    assert_eq!(failure.kind(), io::ErrorKind::UnexpectedEof);
+}
