@@ -1,0 +1,85 @@
+//! A lane: one drive's calls that may block long (fdatasync, deallocation), at most two at a time, on
+//! threads made on demand. A stuck drive fills its own lane and nobody else's.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::Job;
+use crate::gate::lock;
+
+/// Enough that one slow deallocation does not hold a flush back.
+const WIDTH: u32 = 2;
+
+/// How long a thread without work stays: a guest that syncs often does not pay for a thread each time.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// See the module's header.
+#[derive(Default)]
+pub(crate) struct Lane {
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    threads: u32,
+    idle: u32,
+    waiting: VecDeque<Job>,
+}
+
+impl Lane {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Runs `job` on a thread of the lane; on this one where the host gives no thread and the lane has none.
+    pub(crate) fn submit(self: &Arc<Self>, job: Job) {
+        let mut state = lock(&self.state);
+        state.waiting.push_back(job);
+        if state.idle as usize >= state.waiting.len() {
+            self.arrived.notify_one();
+            return;
+        }
+        if state.threads >= WIDTH {
+            return;
+        }
+        state.threads += 1;
+        drop(state);
+        let lane = Arc::clone(self);
+        let started = thread::Builder::new()
+            .name("nvme-lane".into())
+            .stack_size(128 << 10)
+            .spawn(move || lane.work(LINGER));
+        if let Err(failure) = started {
+            warn!("no thread for a slow NVMe command: {failure}");
+            self.work(Duration::ZERO);
+        }
+    }
+
+    fn work(&self, linger: Duration) {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(job) = state.waiting.pop_front() {
+                drop(state);
+                job();
+                state = lock(&self.state);
+                continue;
+            }
+            state.idle += 1;
+            let (woken, timeout) = self
+                .arrived
+                .wait_timeout(state, linger)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if timeout.timed_out() && state.waiting.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+}

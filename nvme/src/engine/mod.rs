@@ -1,0 +1,153 @@
+//! The engine: the threads that all controllers of a machine share. A fixed set of I/O threads, each with
+//! its own queues; one control thread (admin queues, timers); and lanes for calls that may block long.
+
+mod control;
+mod io_thread;
+mod lane;
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+pub(crate) use control::{TimerKey, TimerKind};
+pub(crate) use lane::Lane;
+
+use crate::gate::lock;
+use control::Control;
+use io_thread::Mailbox;
+
+/// How long a dropped engine waits for its threads before it leaves a stuck one behind.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// A piece of work of a thread of the engine.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+/// A queue as the thread that owns it sees it.
+pub(crate) trait Serve: Send + Sync {
+    /// Serves a burst. Returns whether there is more to do, so that other queues get their turn between.
+    fn serve(self: Arc<Self>) -> bool;
+}
+
+/// Where a queue is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The control thread.
+    Control,
+    /// The I/O thread of this number, taken modulo their count.
+    Io(usize),
+}
+
+/// The threads shared by all controllers of a machine. Dropping the last reference stops them.
+pub struct Engine {
+    io: Vec<Arc<Mailbox>>,
+    control: Arc<Control>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Engine {
+    /// Starts the control thread and `io_threads` I/O threads, as many as the host has CPUs where `None`.
+    ///
+    /// # Errors
+    /// What the host says when it refuses a thread or an eventfd.
+    pub fn new(io_threads: Option<NonZeroUsize>) -> io::Result<Arc<Self>> {
+        let count = match io_threads {
+            Some(count) => count.get(),
+            None => thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        };
+        let (alive, ended) = channel();
+        let control = Arc::new(Control::new());
+        let engine = Arc::new(Self {
+            io: (0..count)
+                .map(|_| Mailbox::new().map(Arc::new))
+                .collect::<io::Result<_>>()?,
+            control: Arc::clone(&control),
+            threads: Mutex::new(Vec::with_capacity(count + 1)),
+            ended: Mutex::new(ended),
+        });
+        let mut threads = lock(&engine.threads);
+        for (index, mailbox) in engine.io.iter().enumerate() {
+            let (mailbox, alive) = (Arc::clone(mailbox), alive.clone());
+            threads.push(
+                thread::Builder::new()
+                    .name(format!("nvme-io{index}"))
+                    .spawn(move || {
+                        mailbox.run();
+                        drop(alive);
+                    })?,
+            );
+        }
+        threads.push(
+            thread::Builder::new()
+                .name("nvme-control".into())
+                .spawn(move || {
+                    control.run();
+                    drop(alive);
+                })?,
+        );
+        drop(threads);
+        Ok(engine)
+    }
+
+    /// The number of I/O threads.
+    pub fn io_threads(&self) -> usize {
+        self.io.len()
+    }
+
+    /// Has `queue` served at `place` soon.
+    pub(crate) fn schedule(&self, place: Place, queue: Arc<dyn Serve>) {
+        match place {
+            Place::Control => self.control.schedule(queue),
+            Place::Io(number) => {
+                if let Some(mailbox) = self.io.get(number % self.io.len()) {
+                    mailbox.schedule(queue);
+                }
+            }
+        }
+    }
+
+    /// Runs `job` on the control thread. Jobs never block.
+    pub(crate) fn post(&self, job: Job) {
+        self.control.post(job);
+    }
+
+    /// Runs `job` on the control thread at `at`, in place of what `key` waited for before.
+    pub(crate) fn arm(&self, key: TimerKey, at: Instant, job: Job) {
+        self.control.arm(key, at, job);
+    }
+
+    /// Forgets what `key` waits for.
+    pub(crate) fn disarm(&self, key: TimerKey) {
+        self.control.disarm(key);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for mailbox in &self.io {
+            mailbox.stop();
+        }
+        self.control.stop();
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        // The last reference may go on one of the engine's own threads, which cannot wait for itself.
+        let own = thread::current().id();
+        if threads.iter().any(|thread| thread.thread().id() == own) {
+            return;
+        }
+        // Each thread holds one end of the channel: it is closed when all have ended.
+        match lock(&self.ended).recv_timeout(STOP_WAIT) {
+            Err(RecvTimeoutError::Timeout) => warn!("an NVMe I/O thread is stuck in its backend"),
+            _ => threads.into_iter().for_each(|thread| {
+                let _ = thread.join();
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

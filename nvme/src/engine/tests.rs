@@ -1,0 +1,78 @@
+//! The engine alone: timers in order, replaced and disarmed; lanes that do not share their fate.
+
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn key(owner: u64) -> TimerKey {
+    TimerKey {
+        owner,
+        kind: TimerKind::Shutdown,
+    }
+}
+
+#[test]
+fn timers_fire_in_order_and_a_key_has_one() {
+    let engine = Engine::new(NonZeroUsize::new(1)).unwrap();
+    let (tell, told) = channel();
+    let now = Instant::now();
+    let arm = |owner, ms, what: &'static str| {
+        let tell = tell.clone();
+        let job = Box::new(move || tell.send(what).unwrap());
+        engine.arm(key(owner), now + Duration::from_millis(ms), job);
+    };
+    arm(1, 40, "second");
+    arm(2, 10, "replaced");
+    arm(2, 20, "first");
+    arm(3, 5, "disarmed");
+    engine.disarm(key(3));
+    assert_eq!(told.recv_timeout(SOON).unwrap(), "first");
+    assert_eq!(told.recv_timeout(SOON).unwrap(), "second");
+    assert!(told.try_recv().is_err());
+}
+
+#[test]
+fn a_stuck_lane_holds_no_other_back() {
+    let (stuck, free) = (Lane::new(), Lane::new());
+    let (release, held) = channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    for _ in 0..8 {
+        let held = Arc::clone(&held);
+        stuck.submit(Box::new(move || {
+            let _ = lock(&held).recv();
+        }));
+    }
+    let (tell, told) = channel();
+    free.submit(Box::new(move || tell.send(()).unwrap()));
+    told.recv_timeout(SOON).unwrap();
+    drop(release);
+}
+
+#[test]
+fn a_queue_with_more_to_do_lets_others_in_between() {
+    struct Twice(
+        Mutex<u32>,
+        std::sync::mpsc::Sender<&'static str>,
+        &'static str,
+    );
+    impl Serve for Twice {
+        fn serve(self: Arc<Self>) -> bool {
+            let mut left = lock(&self.0);
+            *left -= 1;
+            self.1.send(self.2).unwrap();
+            *left > 0
+        }
+    }
+    let engine = Engine::new(NonZeroUsize::new(1)).unwrap();
+    let (tell, told) = channel();
+    let one = Arc::new(Twice(Mutex::new(2), tell.clone(), "one"));
+    engine.schedule(Place::Io(7), one);
+    assert_eq!(told.recv_timeout(SOON).unwrap(), "one");
+    assert_eq!(told.recv_timeout(SOON).unwrap(), "one");
+    let two = Arc::new(Twice(Mutex::new(1), tell, "two"));
+    engine.schedule(Place::Control, two);
+    assert_eq!(told.recv_timeout(SOON).unwrap(), "two");
+}
