@@ -1,0 +1,149 @@
+//! Physical region pages: from a command's two entries to the stretches of guest memory they name
+//! (base 2.0, section 4.1.1). Every entry is read once and checked before anything is moved.
+
+use devices::memory::GuestMemory;
+use vm_memory::bitmap::BS;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
+
+use crate::spec::{PAGE, Status, Submission};
+
+/// Entries of a full page of a PRP list.
+const LIST_ENTRIES: usize = (PAGE / 8) as usize;
+
+/// A stretch of guest memory as the host sees it.
+pub type GuestSlice<'a> = VolatileSlice<'a, BS<'a, ()>>;
+
+/// The guest memory of a command's data, in order, adjoining pages merged.
+#[derive(Debug, Default)]
+pub(crate) struct DataPointer {
+    stretches: Vec<(u64, usize)>,
+}
+
+impl DataPointer {
+    /// Follows the PRP entries of `command` for `length` bytes (not zero).
+    pub(crate) fn of(
+        memory: &GuestMemory,
+        command: &Submission,
+        length: usize,
+    ) -> Result<Self, Status> {
+        let mut pointer = Self::default();
+        let (first, second) = (command.prp1, command.prp2);
+        if !first.is_multiple_of(4) {
+            return Err(Status::PRP_OFFSET_INVALID);
+        }
+        let page = PAGE as usize;
+        let in_first = length.min(page - (first % PAGE) as usize);
+        pointer.push(first, in_first);
+        let left = length - in_first;
+        if left > page {
+            pointer.follow_list(memory, second, left)?;
+        } else if left > 0 {
+            if !second.is_multiple_of(PAGE) {
+                return Err(Status::PRP_OFFSET_INVALID);
+            }
+            pointer.push(second, left);
+        }
+        let inside = |&(at, bytes): &(u64, usize)| memory.check_range(GuestAddress(at), bytes);
+        if pointer.stretches.iter().all(inside) {
+            Ok(pointer)
+        } else {
+            Err(Status::DATA_TRANSFER_ERROR)
+        }
+    }
+
+    /// The stretches as slices of host memory: more than stretches where one spans two regions.
+    pub(crate) fn slices<'a>(
+        &self,
+        memory: &'a GuestMemory,
+    ) -> Result<Vec<GuestSlice<'a>>, Status> {
+        let mut slices = Vec::with_capacity(self.stretches.len());
+        for &(at, bytes) in &self.stretches {
+            for slice in memory.get_slices(GuestAddress(at), bytes) {
+                slices.push(slice.map_err(|_| Status::DATA_TRANSFER_ERROR)?);
+            }
+        }
+        Ok(slices)
+    }
+
+    /// Copies `data` to guest memory, as far as the pointer reaches.
+    pub(crate) fn write(&self, memory: &GuestMemory, mut data: &[u8]) -> Result<(), Status> {
+        for &(at, bytes) in &self.stretches {
+            let (now, rest) = data.split_at(bytes.min(data.len()));
+            memory
+                .write_slice(now, GuestAddress(at))
+                .map_err(|_| Status::DATA_TRANSFER_ERROR)?;
+            data = rest;
+        }
+        Ok(())
+    }
+
+    /// Copies guest memory to `data`, as far as the pointer reaches.
+    pub(crate) fn read(&self, memory: &GuestMemory, mut data: &mut [u8]) -> Result<(), Status> {
+        for &(at, bytes) in &self.stretches {
+            let (now, rest) = data.split_at_mut(bytes.min(data.len()));
+            memory
+                .read_slice(now, GuestAddress(at))
+                .map_err(|_| Status::DATA_TRANSFER_ERROR)?;
+            data = rest;
+        }
+        Ok(())
+    }
+
+    /// The first list may begin within its page, the following ones begin theirs: that also bounds the
+    /// walk, as every list but the first moves it on.
+    fn follow_list(
+        &mut self,
+        memory: &GuestMemory,
+        list: u64,
+        mut left: usize,
+    ) -> Result<(), Status> {
+        if !list.is_multiple_of(8) {
+            return Err(Status::PRP_OFFSET_INVALID);
+        }
+        let page = PAGE as usize;
+        let mut at = list;
+        loop {
+            let wanted = left.div_ceil(page);
+            let fit = LIST_ENTRIES - (at % PAGE / 8) as usize;
+            let count = wanted.min(fit);
+            let mut raw = [0; PAGE as usize];
+            let raw = &mut raw[..count * 8];
+            memory
+                .read_slice(raw, GuestAddress(at))
+                .map_err(|_| Status::DATA_TRANSFER_ERROR)?;
+            let (entries, _) = raw.as_chunks::<8>();
+            // The last entry of a full page leads on where one entry is not enough.
+            let chained = wanted > fit;
+            let data = &entries[..count - usize::from(chained)];
+            for entry in data {
+                let entry = u64::from_le_bytes(*entry);
+                if !entry.is_multiple_of(PAGE) {
+                    return Err(Status::PRP_OFFSET_INVALID);
+                }
+                let bytes = left.min(page);
+                self.push(entry, bytes);
+                left -= bytes;
+            }
+            match entries.last() {
+                Some(next) if chained => at = u64::from_le_bytes(*next),
+                _ => return Ok(()),
+            }
+            if !at.is_multiple_of(PAGE) {
+                return Err(Status::PRP_OFFSET_INVALID);
+            }
+        }
+    }
+
+    fn push(&mut self, at: u64, bytes: usize) {
+        if let Some((start, length)) = self.stretches.last_mut()
+            && start.checked_add(*length as u64) == Some(at)
+        {
+            *length += bytes;
+            return;
+        }
+        self.stretches.push((at, bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! A submission queue: the tail that the doorbell stored, the head that its one thread moves.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use devices::memory::GuestMemory;
+use vm_memory::{Bytes, GuestAddress};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::{CompletionQueue, Misplaced, place};
+use crate::engine::{Place, Serve};
+use crate::gate::{Gate, lock};
+use crate::respond::{Deferred, Responder};
+use crate::session::Session;
+use crate::spec::Submission;
+
+/// A submission queue.
+pub(crate) struct SubmissionQueue {
+    pub(crate) id: u16,
+    /// Where completions go.
+    pub(crate) completions: Arc<CompletionQueue>,
+    /// Commands under way; closed when the queue is deleted.
+    pub(crate) gate: Arc<Gate>,
+    session: Weak<Session>,
+    place: Place,
+    base: GuestAddress,
+    size: u32,
+    memory: GuestMemory,
+    tail: AtomicU32,
+    /// Moved by the thread that serves the queue alone.
+    head: AtomicU32,
+    /// Whether the queue stands in its thread's mailbox, so that it stands there once.
+    scheduled: AtomicBool,
+    /// Commands on the drive's lane, for Abort.
+    deferred: Mutex<Vec<Arc<Deferred>>>,
+}
+
+/// What a look for the next command found.
+pub(crate) enum Fetch {
+    /// A command, copied once.
+    Command(Submission),
+    /// Nothing.
+    Empty,
+    /// The entry could not be read.
+    Failed,
+}
+
+impl SubmissionQueue {
+    /// A queue of `size` entries (at least 2) at `base`, served at `place`.
+    pub(crate) fn new(
+        session: Weak<Session>,
+        memory: &GuestMemory,
+        (id, place_of_service): (u16, Place),
+        base: u64,
+        size: u32,
+        completions: Arc<CompletionQueue>,
+    ) -> Result<Arc<Self>, Misplaced> {
+        Ok(Arc::new(Self {
+            id,
+            completions,
+            gate: Gate::new(),
+            session,
+            place: place_of_service,
+            base: place(memory, base, size, Submission::SIZE)?,
+            size,
+            memory: memory.clone(),
+            tail: AtomicU32::new(0),
+            head: AtomicU32::new(0),
+            scheduled: AtomicBool::new(false),
+            deferred: Mutex::default(),
+        }))
+    }
+
+    /// The tail doorbell. Returns whether the value is inside the queue.
+    pub(crate) fn set_tail(&self, tail: u32) -> bool {
+        if tail >= self.size {
+            return false;
+        }
+        self.tail.store(tail, Ordering::Release);
+        true
+    }
+
+    /// Has the queue served soon by the thread that owns it.
+    pub(crate) fn schedule(self: &Arc<Self>, session: &Session) {
+        if !self.scheduled.swap(true, Ordering::AcqRel) {
+            let queue: Arc<dyn Serve> = Arc::clone(self) as _;
+            session.drive.engine.schedule(self.place, queue);
+        }
+    }
+
+    /// Where the queue's head is, for completions.
+    pub(crate) fn head(&self) -> u16 {
+        self.head.load(Ordering::Acquire) as u16
+    }
+
+    /// Copies the next command out of guest memory. For the owning thread only.
+    pub(crate) fn fetch(&self) -> Fetch {
+        let head = self.head.load(Ordering::Relaxed);
+        // Acquire: what the guest wrote before its doorbell is seen after it.
+        if head == self.tail.load(Ordering::Acquire) {
+            return Fetch::Empty;
+        }
+        let mut command = Submission::new_zeroed();
+        let at = GuestAddress(self.base.0 + u64::from(head) * Submission::SIZE);
+        if self.memory.read_slice(command.as_mut_bytes(), at).is_err() {
+            return Fetch::Failed;
+        }
+        self.head.store((head + 1) % self.size, Ordering::Release);
+        Fetch::Command(command)
+    }
+
+    pub(crate) fn add_deferred(&self, deferred: Arc<Deferred>) {
+        lock(&self.deferred).push(deferred);
+    }
+
+    pub(crate) fn remove_deferred(&self, deferred: &Arc<Deferred>) {
+        lock(&self.deferred).retain(|other| !Arc::ptr_eq(other, deferred));
+    }
+
+    /// Takes back a command that waits on the lane and has not begun.
+    pub(crate) fn take_deferred(&self, cid: u16) -> Option<Responder> {
+        let deferred = lock(&self.deferred);
+        let mut same = deferred.iter().filter(|deferred| deferred.cid == cid);
+        same.find_map(|deferred| deferred.take())
+    }
+
+    /// Takes back every command that waits on the lane and has not begun.
+    pub(crate) fn take_all_deferred(&self) -> Vec<Responder> {
+        let deferred = lock(&self.deferred);
+        deferred
+            .iter()
+            .filter_map(|deferred| deferred.take())
+            .collect()
+    }
+}
+
+impl Serve for SubmissionQueue {
+    fn serve(self: Arc<Self>) -> bool {
+        // Cleared before the tail is read: a doorbell from now on schedules the queue again.
+        self.scheduled.store(false, Ordering::Release);
+        let Some(session) = self.session.upgrade() else {
+            return false;
+        };
+        let more = session.serve(&self);
+        more && !self.scheduled.swap(true, Ordering::AcqRel)
+    }
+}
