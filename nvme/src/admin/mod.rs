@@ -1,0 +1,49 @@
+//! Admin commands (base 2.0, section 5), served on the control thread.
+
+mod abort;
+mod events;
+mod features;
+mod identify;
+mod logs;
+mod queues;
+
+use std::sync::Arc;
+
+pub(crate) use events::{AsyncEvents, Event, deliver as deliver_events, raise as raise_event};
+pub(crate) use features::Features;
+pub(crate) use queues::MAX_ENTRIES;
+
+use crate::prp::DataPointer;
+use crate::respond::Outcome;
+use crate::session::Session;
+use crate::spec::command::admin;
+use crate::spec::{Status, Submission};
+
+/// Executes an admin command.
+pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
+    if command.flags != 0 {
+        return Outcome::Done(Err(Status::INVALID_FIELD));
+    }
+    match command.opcode {
+        admin::DELETE_SQ => queues::delete_submission(session, command),
+        admin::CREATE_SQ => queues::create_submission(session, command).into(),
+        admin::DELETE_CQ => queues::delete_completion(session, command).into(),
+        admin::CREATE_CQ => queues::create_completion(session, command).into(),
+        admin::GET_LOG_PAGE => logs::get(session, command).into(),
+        admin::IDENTIFY => identify::execute(session, command).into(),
+        admin::ABORT => Outcome::Done(Ok(abort::execute(session, command))),
+        admin::SET_FEATURES => Outcome::Done(features::set(session, command)),
+        admin::GET_FEATURES => Outcome::Done(features::get(session, command)),
+        admin::ASYNC_EVENT_REQUEST => events::request(session, command),
+        _ => Outcome::Done(Err(Status::INVALID_OPCODE)),
+    }
+}
+
+/// Hands `data` to the guest at the command's data pointer.
+fn give(session: &Session, command: &Submission, data: &[u8]) -> Result<(), Status> {
+    if data.is_empty() {
+        return Ok(());
+    }
+    let memory = &session.drive.memory;
+    DataPointer::of(memory, command, data.len())?.write(memory, data)
+}

@@ -1,0 +1,138 @@
+//! What a controller is made of, and why it cannot be made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use devices::interrupt::{IntxLine, MsiRouter};
+use devices::memory::GuestMemory;
+use devices::pci::{Attachment, EndpointError, IntxPin};
+
+use crate::backend::Backend;
+use crate::engine::Engine;
+use crate::shutdown::ShutdownModel;
+
+/// Most I/O queue pairs of a controller.
+pub const MAX_IO_QUEUES: u16 = 64;
+/// Most namespaces of a controller.
+pub const MAX_NAMESPACES: usize = 1024;
+
+/// What a controller is, apart from its connections. Plain data.
+pub struct ControllerConfig {
+    /// Names the drive in logs and makes its identifiers distinct: unique in the machine.
+    pub id: String,
+    /// Serial number, at most 20 characters of ASCII.
+    pub serial: String,
+    /// Model name, at most 40 characters of ASCII.
+    pub model: String,
+    /// Firmware revision, at most 8 characters of ASCII.
+    pub firmware: String,
+    /// Storage of the namespaces 1, 2, …
+    pub namespaces: Vec<Arc<dyn Backend>>,
+    /// The guest-visible shutdown.
+    pub shutdown: ShutdownModel,
+    /// What the host-side teardown is made to take, from its start; real work overlaps it.
+    pub teardown_latency: Duration,
+    /// I/O queue pairs, 1 to 64: as many as the machine has vCPUs. There is one interrupt vector more.
+    pub queue_limit: u16,
+    /// Where the function sits, and so which capabilities it shows.
+    pub attachment: Attachment,
+}
+
+/// What a controller uses of the machine.
+pub struct Connections {
+    /// The threads.
+    pub engine: Arc<Engine>,
+    /// Guest memory.
+    pub memory: GuestMemory,
+    /// Where vectors are attached.
+    pub router: Arc<dyn MsiRouter>,
+    /// The interrupt pin and its line.
+    pub intx: Option<(IntxPin, Arc<dyn IntxLine>)>,
+}
+
+/// Why a controller cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// A string that Identify has no room for.
+    #[error(
+        "{field} of drive {id} is `{value}`: it must be 1 to {limit} characters of printable ASCII"
+    )]
+    Text {
+        /// The drive.
+        id: String,
+        /// Which of its strings.
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// Most characters.
+        limit: usize,
+    },
+    /// No queue, or too many.
+    #[error("drive {id} cannot have {count} I/O queues: 1 to {MAX_IO_QUEUES} are possible")]
+    Queues {
+        /// The drive.
+        id: String,
+        /// What was asked for.
+        count: u16,
+    },
+    /// No namespace, or too many.
+    #[error("drive {id} cannot have {count} namespaces: 1 to {MAX_NAMESPACES} are possible")]
+    Namespaces {
+        /// The drive.
+        id: String,
+        /// What was asked for.
+        count: usize,
+    },
+    /// The host gives no interrupt vectors.
+    #[error("no interrupt vectors for drive {id}: {source}")]
+    Vectors {
+        /// The drive.
+        id: String,
+        /// The host's error.
+        source: std::io::Error,
+    },
+    /// The configuration space does not come together.
+    #[error("configuration space of drive {id}: {source}")]
+    Endpoint {
+        /// The drive.
+        id: String,
+        /// Why.
+        source: EndpointError,
+    },
+}
+
+impl ControllerConfig {
+    pub(super) fn check(&self) -> Result<(), ControllerError> {
+        let texts = [
+            ("serial", &self.serial, 20),
+            ("model", &self.model, 40),
+            ("firmware", &self.firmware, 8),
+        ];
+        for (field, value, limit) in texts {
+            let printable = value
+                .chars()
+                .all(|character| matches!(character, ' '..='~'));
+            if value.is_empty() || value.len() > limit || !printable {
+                return Err(ControllerError::Text {
+                    id: self.id.clone(),
+                    field,
+                    value: value.clone(),
+                    limit,
+                });
+            }
+        }
+        if !(1..=MAX_IO_QUEUES).contains(&self.queue_limit) {
+            return Err(ControllerError::Queues {
+                id: self.id.clone(),
+                count: self.queue_limit,
+            });
+        }
+        if !(1..=MAX_NAMESPACES).contains(&self.namespaces.len()) {
+            return Err(ControllerError::Namespaces {
+                id: self.id.clone(),
+                count: self.namespaces.len(),
+            });
+        }
+        Ok(())
+    }
+}

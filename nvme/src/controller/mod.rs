@@ -1,0 +1,146 @@
+//! The controller: registers and the state machine behind CC and CSTS (base 2.0, sections 3.1.3, 3.5, 3.7).
+//!
+//! ```text
+//!            EN=1, CC good                    EN=0, FLR, bus reset, teardown
+//!    Idle ──────────────────▶ Ready(session) ───────────────────────────────▶ Draining(session)
+//!     │ ▲ ▲                                      (nothing in flight: Idle at once)    │
+//!     │ │ └───────────────── the last command in flight ended ───────────────────────┘
+//!     │ └──────── EN=0                                              (EN=1 meanwhile: then enable)
+//!     └─────────▶ Refused: EN=1 with a bad CC or admin queues outside memory
+//! ```
+//!
+//! A vCPU takes the registers' lock for the length of a register access and never waits for a device.
+//! Locks are taken in this order: registers, then gates, queues, control thread. The last one out of a
+//! gate takes the registers with no other lock held.
+
+mod config;
+mod handshake;
+mod registers;
+mod teardown;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+
+pub use config::{Connections, ControllerConfig, ControllerError, MAX_IO_QUEUES, MAX_NAMESPACES};
+
+use crate::drive::{Drive, Identity, digest};
+use crate::engine::{TimerKey, TimerKind};
+use crate::gate::lock;
+use crate::logs::Logs;
+use crate::namespace::Namespace;
+use crate::pci;
+use crate::session::Session;
+use crate::shutdown::ShutdownModel;
+use crate::stamps::Stamps;
+use registers::Registers;
+
+/// One NVMe controller. Its PCI side is in [`PciFunction`](devices::pci::PciFunction), its host side in
+/// [`Device`](devices::lifecycle::Device).
+pub struct Controller {
+    pub(crate) drive: Arc<Drive>,
+    /// The session that doorbells ring, for readers without a lock: there in the state Ready alone.
+    pub(crate) session: ArcSwapOption<Session>,
+    registers: Mutex<Registers>,
+    shutdown: ShutdownModel,
+    teardown_latency: Duration,
+    /// Tells this controller's timers from others'.
+    number: u64,
+    me: Weak<Self>,
+}
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+impl Controller {
+    /// Makes a controller, powered on and disabled.
+    ///
+    /// # Errors
+    /// Names what is wrong in `config`, or says what the host refused.
+    pub fn new(
+        config: ControllerConfig,
+        connections: Connections,
+    ) -> Result<Arc<Self>, ControllerError> {
+        config.check()?;
+        let endpoint = pci::endpoint(&config, &connections)?;
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let ControllerConfig {
+            id,
+            serial,
+            model,
+            firmware,
+            namespaces,
+            shutdown,
+            teardown_latency,
+            queue_limit,
+            attachment: _,
+        } = config;
+        let unique = digest(&[id.as_bytes(), serial.as_bytes(), model.as_bytes()]);
+        let drive = Arc::new(Drive {
+            id,
+            identity: Identity {
+                vendor: pci::VENDOR,
+                subsystem_vendor: pci::VENDOR,
+                serial,
+                model,
+                firmware,
+                unique,
+            },
+            namespaces: (1..)
+                .zip(namespaces)
+                .map(|(id, backend)| Arc::new(Namespace::new(id, backend)))
+                .collect(),
+            queue_limit,
+            shutdown_estimate: shutdown.estimate(),
+            logs: Logs::new(),
+            memory: connections.memory,
+            engine: connections.engine,
+            endpoint,
+            first_thread: number as usize,
+            interrupt_mask: AtomicU32::new(0),
+        });
+        Ok(Arc::new_cyclic(|me| Self {
+            drive,
+            session: ArcSwapOption::empty(),
+            registers: Mutex::default(),
+            shutdown,
+            teardown_latency,
+            number,
+            me: Weak::clone(me),
+        }))
+    }
+
+    /// The drive's name.
+    pub fn id(&self) -> &str {
+        &self.drive.id
+    }
+
+    /// What the guest did to the registers, and when.
+    pub fn stamps(&self) -> Stamps {
+        lock(&self.registers).stamps
+    }
+
+    /// Sizes of the namespaces in bytes, in the order of their identifiers.
+    pub fn namespace_sizes(&self) -> Vec<u64> {
+        let namespaces = self.drive.namespaces.iter();
+        namespaces
+            .map(|namespace| namespace.backend().size())
+            .collect()
+    }
+
+    fn timer(&self, kind: TimerKind) -> TimerKey {
+        TimerKey {
+            owner: self.number,
+            kind,
+        }
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        for kind in [TimerKind::Shutdown, TimerKind::Drain] {
+            self.drive.engine.disarm(self.timer(kind));
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Register accesses and what they set off. CSTS is computed at each read.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use super::Controller;
+use crate::engine::TimerKind;
+use crate::gate::lock;
+use crate::session::Session;
+use crate::shutdown::Shutdown;
+use crate::spec::VERSION;
+use crate::spec::registers::{
+    AdminQueueAttributes, Capabilities, Configuration, ControllerStatus, ShutdownKind, offset,
+};
+use crate::stamps::Stamps;
+
+/// How long a reset waits for commands in flight before CSTS.CFS says that it cannot end.
+const DRAIN_BOUND: Duration = Duration::from_secs(10);
+/// CAP.TO and CRTO in 500 ms units: twice the bound, so that the host sees CFS before it gives up.
+const READY_TIMEOUT: u8 = 40;
+
+/// The registers that hold something, and the state behind CSTS.
+#[derive(Default)]
+pub(super) struct Registers {
+    cc: Configuration,
+    aqa: AdminQueueAttributes,
+    asq: u64,
+    acq: u64,
+    pub(super) state: State,
+    pub(super) shutdown: Shutdown,
+    /// Counts shutdowns, so that the timer and the flush of one do not end another.
+    pub(super) epoch: u64,
+    /// A shutdown waits for the control thread to arm its timer and begin its flush.
+    pub(super) pending: Option<(ShutdownKind, Instant)>,
+    /// A flush of an earlier or of this shutdown runs; another one then waits for its end.
+    pub(super) flushing: bool,
+    pub(super) flush_again: bool,
+    /// Enabled since the last power-on or completed shutdown.
+    pub(super) used: bool,
+    pub(super) stamps: Stamps,
+}
+
+/// See the header of [`controller`](super).
+#[derive(Default)]
+pub(super) enum State {
+    #[default]
+    Idle,
+    Refused,
+    Ready(Arc<Session>),
+    Draining {
+        session: Arc<Session>,
+        /// Whether CSTS.RDY still says 1: after EN 1→0, not after a reset of the function.
+        ready: bool,
+        /// The bound passed.
+        overdue: bool,
+    },
+}
+
+/// What is to be done once the registers are unlocked.
+#[derive(Default)]
+#[must_use]
+pub(super) struct Aftermath {
+    /// A session was closed: when it is empty, say so.
+    pub(super) draining: Option<Arc<Session>>,
+    /// The control thread has something to begin.
+    pub(super) service: bool,
+}
+
+impl Controller {
+    /// CAP (3.1.3.1).
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new()
+            .with_mqes_z((crate::admin::MAX_ENTRIES - 1) as u16)
+            .with_cqr(true)
+            .with_to(READY_TIMEOUT)
+            // The NVM command set, and the I/O command set structures of Identify.
+            .with_css(1 | 1 << 6)
+            // Ready with media.
+            .with_crms(1)
+    }
+
+    /// Reads the 32-bit register at `offset`.
+    pub(crate) fn read_register(&self, at: u64) -> u32 {
+        match at {
+            offset::CAP => u64::from(self.capabilities()) as u32,
+            offset::CAP_HIGH => (u64::from(self.capabilities()) >> 32) as u32,
+            offset::VS => VERSION,
+            offset::INTMS | offset::INTMC => self.drive.interrupt_mask.load(Ordering::Acquire),
+            offset::CC => lock(&self.registers).cc.into(),
+            offset::CSTS => {
+                let mut registers = lock(&self.registers);
+                let status = registers.status();
+                match status.shst() {
+                    0 => {}
+                    shst => registers.stamps.poll(shst == 2),
+                }
+                status.into()
+            }
+            offset::AQA => lock(&self.registers).aqa.into(),
+            offset::ASQ => lock(&self.registers).asq as u32,
+            offset::ASQ_HIGH => (lock(&self.registers).asq >> 32) as u32,
+            offset::ACQ => lock(&self.registers).acq as u32,
+            offset::ACQ_HIGH => (lock(&self.registers).acq >> 32) as u32,
+            offset::CRTO => READY_TIMEOUT.into(),
+            _ => 0,
+        }
+    }
+
+    /// Writes the 32-bit register at `offset`.
+    pub(crate) fn write_register(&self, at: u64, value: u32) {
+        match at {
+            offset::INTMS => self.mask_interrupts(value, 0),
+            offset::INTMC => self.mask_interrupts(0, value),
+            offset::CC => self.write_cc(Configuration::from(value)),
+            offset::AQA | offset::ASQ | offset::ASQ_HIGH | offset::ACQ | offset::ACQ_HIGH => {
+                lock(&self.registers).write_admin_queue(at, value);
+            }
+            _ => {}
+        }
+    }
+
+    fn mask_interrupts(&self, set: u32, clear: u32) {
+        let mask = &self.drive.interrupt_mask;
+        mask.fetch_or(set, Ordering::AcqRel);
+        mask.fetch_and(!clear, Ordering::AcqRel);
+        if let Some(session) = self.session.load_full() {
+            session.update_pin();
+        }
+    }
+
+    fn write_cc(&self, new: Configuration) {
+        let mut registers = lock(&self.registers);
+        let old = std::mem::replace(&mut registers.cc, new);
+        let mut after = Aftermath::default();
+        if old.en() && !new.en() {
+            after = self.close(&mut registers, true);
+        }
+        if !old.en() && new.en() {
+            registers.stamps = Stamps::begin();
+            self.enable(&mut registers);
+        }
+        if new.shn() != 0 && old.shn() != new.shn() && registers.shutdown == Shutdown::Normal {
+            let kind = if new.shn() == 2 {
+                ShutdownKind::Abrupt
+            } else {
+                ShutdownKind::Normal
+            };
+            let now = Instant::now();
+            registers.epoch += 1;
+            registers.shutdown = Shutdown::Occurring {
+                timer: false,
+                flush: false,
+            };
+            registers.stamps.shutdown = Some(now);
+            after.service = registers.pending.replace((kind, now)).is_none();
+        }
+        drop(registers);
+        self.finish(after);
+    }
+
+    /// EN is 1: makes a session, unless an old one still drains; then its end comes back here.
+    fn enable(&self, registers: &mut Registers) {
+        if matches!(registers.state, State::Draining { .. }) {
+            return;
+        }
+        registers.state = match self.begin(registers) {
+            Ok(session) => {
+                self.session.store(Some(Arc::clone(&session)));
+                registers.used = true;
+                State::Ready(session)
+            }
+            Err(why) => {
+                debug!(drive = %self.drive.id, "NVMe controller cannot be enabled: {why}");
+                State::Refused
+            }
+        };
+    }
+
+    fn begin(&self, registers: &Registers) -> Result<Arc<Session>, &'static str> {
+        let cc = registers.cc;
+        // The NVM command set by name, or all that there are, which is the same.
+        if !matches!(cc.css(), 0 | 6) {
+            return Err("CC.CSS selects no supported command set");
+        }
+        if cc.mps() != 0 {
+            return Err("CC.MPS is not 4 KiB");
+        }
+        if cc.ams() != 0 {
+            return Err("CC.AMS is not round robin");
+        }
+        // Entry sizes may be set later, but before an I/O queue is made; other values never fit.
+        if !matches!(cc.iosqes(), 0 | 6) || !matches!(cc.iocqes(), 0 | 4) {
+            return Err("CC.IOSQES or CC.IOCQES is not what Identify requires");
+        }
+        let aqa = registers.aqa;
+        if aqa.asqs_z() == 0 || aqa.acqs_z() == 0 {
+            return Err("AQA has a queue of one entry");
+        }
+        Session::start(&self.drive, aqa, (registers.asq, registers.acq))
+            .map_err(|_| "ASQ or ACQ is not in guest memory")
+    }
+
+    /// Ends the session by a controller level reset (3.7.2). The caller passes the result to `finish`.
+    pub(super) fn close(&self, registers: &mut Registers, ready: bool) -> Aftermath {
+        self.session.store(None);
+        self.drive.interrupt_mask.store(0, Ordering::Release);
+        registers.stamps.reset = Some(Instant::now());
+        registers.shutdown = Shutdown::Normal;
+        registers.pending = None;
+        registers.flush_again = false;
+        self.drive.engine.disarm(self.timer(TimerKind::Shutdown));
+        let mut after = Aftermath::default();
+        registers.state = match std::mem::take(&mut registers.state) {
+            State::Idle | State::Refused => State::Idle,
+            State::Ready(session) => {
+                session.close();
+                session.update_pin();
+                after.draining = Some(Arc::clone(&session));
+                State::Draining {
+                    session,
+                    ready,
+                    overdue: false,
+                }
+            }
+            State::Draining {
+                session,
+                ready: before,
+                overdue,
+            } => State::Draining {
+                session,
+                ready: before && ready,
+                overdue,
+            },
+        };
+        after
+    }
+
+    /// What must not be done under the registers' lock.
+    pub(super) fn finish(&self, after: Aftermath) {
+        if let Some(session) = after.draining {
+            let me = self.me.clone();
+            let job = Box::new(move || {
+                if let Some(controller) = me.upgrade() {
+                    controller.overdue();
+                }
+            });
+            let at = Instant::now() + DRAIN_BOUND;
+            self.drive.engine.arm(self.timer(TimerKind::Drain), at, job);
+            let me = self.me.clone();
+            let gate = Arc::clone(&session.gate);
+            gate.when_empty(move || {
+                if let Some(controller) = me.upgrade() {
+                    controller.drained(&session);
+                }
+            });
+        }
+        if after.service {
+            let me = self.me.clone();
+            self.drive.engine.post(Box::new(move || {
+                if let Some(controller) = me.upgrade() {
+                    controller.begin_shutdown();
+                }
+            }));
+        }
+    }
+
+    /// Nobody works on behalf of `session` any more.
+    fn drained(&self, session: &Arc<Session>) {
+        let mut registers = lock(&self.registers);
+        let State::Draining {
+            session: draining, ..
+        } = &registers.state
+        else {
+            return;
+        };
+        if !Arc::ptr_eq(draining, session) {
+            return;
+        }
+        self.drive.engine.disarm(self.timer(TimerKind::Drain));
+        let ended = std::mem::take(&mut registers.state);
+        if registers.cc.en() {
+            self.enable(&mut registers);
+        }
+        drop(registers);
+        drop(ended);
+    }
+
+    fn overdue(&self) {
+        if let State::Draining { overdue, .. } = &mut lock(&self.registers).state {
+            *overdue = true;
+        }
+    }
+}
+
+impl Registers {
+    fn status(&self) -> ControllerStatus {
+        let (rdy, cfs) = match &self.state {
+            State::Idle => (false, false),
+            State::Refused => (false, true),
+            State::Ready(session) => (true, session.is_fatal()),
+            State::Draining { ready, overdue, .. } => (*ready, *overdue),
+        };
+        ControllerStatus::new()
+            .with_rdy(rdy)
+            .with_cfs(cfs)
+            .with_shst(self.shutdown.status())
+    }
+
+    /// AQA, ASQ and ACQ outlive controller resets and are locked while EN is 1.
+    fn write_admin_queue(&mut self, at: u64, value: u32) {
+        if self.cc.en() {
+            return;
+        }
+        let low = |old: u64| old & !0xFFFF_FFFF | u64::from(value & !0xFFF);
+        let high = |old: u64| old & 0xFFFF_FFFF | u64::from(value) << 32;
+        match at {
+            offset::AQA => self.aqa = AdminQueueAttributes::from(value & 0x0FFF_0FFF),
+            offset::ASQ => self.asq = low(self.asq),
+            offset::ASQ_HIGH => self.asq = high(self.asq),
+            offset::ACQ => self.acq = low(self.acq),
+            offset::ACQ_HIGH => self.acq = high(self.acq),
+            _ => {}
+        }
+    }
+
+    /// Whether the guest has shut the drive down since it last used it.
+    pub(super) fn is_safe(&self) -> bool {
+        !self.used
+    }
+
+    /// The session that drains, if one does.
+    pub(super) fn draining(&self) -> Option<Arc<Session>> {
+        match &self.state {
+            State::Draining { session, .. } => Some(Arc::clone(session)),
+            _ => None,
+        }
+    }
+
+    /// Registers as after power-on. A session that still drains keeps the next from beginning.
+    pub(super) fn power_on(&mut self) {
+        let Self {
+            cc,
+            aqa,
+            asq,
+            acq,
+            state: _,
+            shutdown,
+            epoch,
+            pending,
+            flushing: _,
+            flush_again,
+            used,
+            stamps: _,
+        } = self;
+        *cc = Configuration::new();
+        *aqa = AdminQueueAttributes::new();
+        (*asq, *acq) = (0, 0);
+        *shutdown = Shutdown::Normal;
+        *epoch += 1;
+        *pending = None;
+        *flush_again = false;
+        *used = false;
+    }
+}

@@ -1,0 +1,48 @@
+//! Doorbells (NVMe over PCIe 1.0, section 3.1.2): which queue a write rings, and what a wrong one raises.
+
+use crate::admin::{Event, raise_event};
+use crate::session::Session;
+
+/// A 32-bit write at `offset` from the first doorbell. Stores, signals, returns.
+pub(crate) fn ring(session: &Session, offset: u64, value: u32) {
+    let id = u16::try_from(offset / 8).unwrap_or(u16::MAX);
+    let is_head = offset / 4 % 2 == 1;
+    let accepted = if is_head {
+        ring_head(session, id, value)
+    } else {
+        ring_tail(session, id, value)
+    };
+    match accepted {
+        Some(true) => {}
+        Some(false) => raise_event(session, Event::InvalidDoorbellValue),
+        None => raise_event(session, Event::InvalidDoorbellRegister),
+    }
+}
+
+/// `None` where there is no such queue, else whether the value is one of it.
+fn ring_tail(session: &Session, id: u16, tail: u32) -> Option<bool> {
+    let place = session.submissions.get(usize::from(id))?.load();
+    let queue = place.as_ref()?;
+    if !queue.set_tail(tail) {
+        return Some(false);
+    }
+    queue.schedule(session);
+    Some(true)
+}
+
+fn ring_head(session: &Session, id: u16, head: u32) -> Option<bool> {
+    let place = session.completions.get(usize::from(id))?.load();
+    let queue = place.as_ref()?;
+    let Some(starved) = queue.set_head(head) else {
+        return Some(false);
+    };
+    if starved {
+        for feeder in queue.feeders() {
+            feeder.schedule(session);
+        }
+    }
+    if queue.vector.is_some() && !session.drive.uses_msix() {
+        session.update_pin();
+    }
+    Some(true)
+}

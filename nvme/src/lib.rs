@@ -1,0 +1,41 @@
+//! The emulated NVMe controller of Sundown: NVM Express base specification 2.0, NVM command set 1.0,
+//! over PCI Express.
+//!
+//! Layers, each knowing only those before it: [`spec`] (layouts); [`backend`], `prp`, `gate` and
+//! [`engine`] (storage, guest memory, threads); `queue`, `namespace`, `drive` (what outlives a reset),
+//! `session` (what a reset ends); `io` and `admin` (commands); [`controller`] (registers, shutdown,
+//! teardown) and `pci` (the function).
+//!
+//! Not implemented: SGLs, fused commands, metadata and protection information, several block sizes,
+//! Compare, Verify, Copy, Format, Sanitize, namespace management, reservations, interrupt coalescing,
+//! shadow doorbells, the controller memory buffer, the subsystem reset. Identify claims none of them.
+
+pub mod backend;
+pub mod controller;
+pub mod engine;
+pub mod shutdown;
+pub mod spec;
+pub mod stamps;
+
+mod admin;
+mod doorbells;
+mod drive;
+mod gate;
+mod io;
+mod logs;
+mod namespace;
+mod pci;
+mod prp;
+mod queue;
+mod respond;
+mod session;
+
+pub use backend::{Backend, BackendError, FileBackend, MemoryBackend, NullBackend};
+pub use controller::{Connections, Controller, ControllerConfig, ControllerError};
+pub use engine::Engine;
+pub use prp::GuestSlice;
+pub use shutdown::ShutdownModel;
+pub use stamps::Stamps;
+
+#[cfg(test)]
+mod tests;

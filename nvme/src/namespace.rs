@@ -1,0 +1,126 @@
+//! A namespace: blocks on a backend, with the lane for its slow calls and the knowledge of whether a flush
+//! has anything to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing::warn;
+
+use crate::backend::{Backend, Durability};
+use crate::engine::Lane;
+use crate::prp::GuestSlice;
+use crate::spec::{BLOCK, Status};
+
+/// See the module's header.
+pub(crate) struct Namespace {
+    pub(crate) id: u32,
+    pub(crate) lane: Arc<Lane>,
+    backend: Arc<dyn Backend>,
+    /// Counts changes.
+    changes: AtomicU64,
+    /// The changes that are known to be on stable storage.
+    flushed: AtomicU64,
+}
+
+/// A checked range of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// First byte.
+    pub(crate) offset: u64,
+    /// Length in bytes.
+    pub(crate) length: u64,
+}
+
+impl Namespace {
+    pub(crate) fn new(id: u32, backend: Arc<dyn Backend>) -> Self {
+        Self {
+            id,
+            lane: Lane::new(),
+            backend,
+            changes: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn blocks(&self) -> u64 {
+        self.backend.size() / BLOCK
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// Checks `count` blocks from `start` against the namespace's size.
+    pub(crate) fn extent(&self, start: u64, count: u64) -> Result<Extent, Status> {
+        match start.checked_add(count) {
+            Some(end) if end <= self.blocks() => Ok(Extent {
+                offset: start * BLOCK,
+                length: count * BLOCK,
+            }),
+            _ => Err(Status::LBA_OUT_OF_RANGE),
+        }
+    }
+
+    /// Refuses what would change a read-only namespace.
+    pub(crate) fn check_writable(&self) -> Result<(), Status> {
+        if self.backend.read_only() {
+            return Err(Status::NAMESPACE_WRITE_PROTECTED);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read(&self, extent: Extent, into: &[GuestSlice<'_>]) -> Result<(), Status> {
+        let result = self.backend.read(extent.offset, into);
+        result.map_err(|failure| self.failed("read", &failure, Status::UNRECOVERED_READ_ERROR))
+    }
+
+    pub(crate) fn write(
+        &self,
+        extent: Extent,
+        from: &[GuestSlice<'_>],
+        durability: Durability,
+    ) -> Result<(), Status> {
+        let result = self.backend.write(extent.offset, from, durability);
+        self.changed();
+        result.map_err(|failure| self.failed("write", &failure, Status::WRITE_FAULT))
+    }
+
+    pub(crate) fn write_zeroes(&self, extent: Extent, deallocate: bool) -> Result<(), Status> {
+        let Extent { offset, length } = extent;
+        let result = self.backend.write_zeroes(offset, length, deallocate);
+        self.changed();
+        result.map_err(|failure| self.failed("write zeroes", &failure, Status::WRITE_FAULT))
+    }
+
+    pub(crate) fn deallocate(&self, extent: Extent) -> Result<(), Status> {
+        let result = self.backend.deallocate(extent.offset, extent.length);
+        self.changed();
+        result.map_err(|failure| self.failed("deallocate", &failure, Status::WRITE_FAULT))
+    }
+
+    /// Puts on stable storage what was written before. Always asks the backend: another flush that is
+    /// under way has not ended yet.
+    pub(crate) fn flush(&self) -> Result<(), Status> {
+        let changes = self.changes.load(Ordering::Acquire);
+        let result = self.backend.flush();
+        result.map_err(|failure| self.failed("flush", &failure, Status::WRITE_FAULT))?;
+        self.flushed.fetch_max(changes, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Whether something was written since the last flush that succeeded.
+    pub(crate) fn is_unflushed(&self) -> bool {
+        self.changes.load(Ordering::Acquire) != self.flushed.load(Ordering::Acquire)
+    }
+
+    /// After the change, so that a flush which sees it covers it; after a failure too, as part of the
+    /// range may have changed.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn failed(&self, doing: &str, failure: &std::io::Error, status: Status) -> Status {
+        warn!(namespace = self.id, "{doing} failed: {failure}");
+        status
+    }
+}

@@ -1,0 +1,256 @@
+//! A session: what exists from CC.EN 0→1 to the end of the reset that follows. Queues, features and event
+//! requests live here, so that a controller reset is the end of one value.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use tracing::debug;
+
+use crate::admin::{self, AsyncEvents, Features};
+use crate::drive::Drive;
+use crate::engine::Place;
+use crate::gate::{Gate, lock};
+use crate::io;
+use crate::queue::{CompletionQueue, Fetch, Misplaced, Slot, SubmissionQueue};
+use crate::respond::{Outcome, Responder};
+use crate::spec::registers::AdminQueueAttributes;
+use crate::spec::{Completion, Status, Submission};
+
+/// Commands served before another queue of the thread gets its turn.
+const BURST: u32 = 64;
+/// How long a completion may wait for the interrupt at the end of its burst.
+const SIGNAL_WITHIN: Duration = Duration::from_micros(100);
+
+/// See the module's header.
+pub(crate) struct Session {
+    pub(crate) drive: Arc<Drive>,
+    /// Everybody at work on behalf of the guest. Once it is closed and empty, nobody touches its memory.
+    pub(crate) gate: Arc<Gate>,
+    /// Submission queues by identifier, 0 is the admin queue.
+    pub(crate) submissions: Box<[ArcSwapOption<SubmissionQueue>]>,
+    /// Completion queues by identifier.
+    pub(crate) completions: Box<[ArcSwapOption<CompletionQueue>]>,
+    pub(crate) features: Mutex<Features>,
+    pub(crate) events: Mutex<AsyncEvents>,
+    /// The guest turned the write cache off: every write goes to stable storage.
+    pub(crate) write_through: AtomicBool,
+    /// CSTS.CFS.
+    fatal: AtomicBool,
+    /// CSTS.SHST says complete: no command is fetched any more.
+    shut: AtomicBool,
+    /// Given up with commands under way.
+    abandoned: AtomicBool,
+    /// Keeps two writers of the interrupt pin in order.
+    pin: Mutex<()>,
+}
+
+impl Session {
+    /// Makes the admin queues that AQA, ASQ and ACQ describe.
+    pub(crate) fn start(
+        drive: &Arc<Drive>,
+        attributes: AdminQueueAttributes,
+        (asq, acq): (u64, u64),
+    ) -> Result<Arc<Self>, Misplaced> {
+        let queues = usize::from(drive.queue_limit) + 1;
+        let session = Arc::new(Self {
+            drive: Arc::clone(drive),
+            gate: Gate::new(),
+            submissions: (0..queues).map(|_| ArcSwapOption::empty()).collect(),
+            completions: (0..queues).map(|_| ArcSwapOption::empty()).collect(),
+            features: Mutex::new(Features::new(drive.vectors())),
+            events: Mutex::default(),
+            write_through: AtomicBool::new(false),
+            fatal: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            pin: Mutex::new(()),
+        });
+        let entries = u32::from(attributes.acqs_z()) + 1;
+        let completions = CompletionQueue::new(&drive.memory, 0, acq, entries, Some(0))?;
+        let submissions = SubmissionQueue::new(
+            Arc::downgrade(&session),
+            &drive.memory,
+            (0, Place::Control),
+            asq,
+            u32::from(attributes.asqs_z()) + 1,
+            Arc::clone(&completions),
+        )?;
+        completions.add_feeder(&submissions);
+        session.attach(&session.completions, 0, completions);
+        session.attach(&session.submissions, 0, submissions);
+        Ok(session)
+    }
+
+    pub(crate) fn attach<T>(&self, table: &[ArcSwapOption<T>], id: u16, queue: Arc<T>) {
+        if let Some(place) = table.get(usize::from(id)) {
+            place.store(Some(queue));
+        }
+    }
+
+    pub(crate) fn submission_queue(&self, id: u16) -> Option<Arc<SubmissionQueue>> {
+        self.submissions.get(usize::from(id))?.load_full()
+    }
+
+    pub(crate) fn completion_queue(&self, id: u16) -> Option<Arc<CompletionQueue>> {
+        self.completions.get(usize::from(id))?.load_full()
+    }
+
+    /// Serves a burst of `queue` on the thread that owns it. Returns whether more may be waiting.
+    pub(crate) fn serve(self: &Arc<Self>, queue: &Arc<SubmissionQueue>) -> bool {
+        let (Some(_pass), Some(_queue_pass)) = (self.gate.enter(), queue.gate.enter()) else {
+            return false;
+        };
+        if queue.id == 0 {
+            admin::deliver_events(self);
+        }
+        let mut unsignalled: Option<Instant> = None;
+        let mut served = 0;
+        while served < BURST && self.may_fetch() && queue.gate.is_open() {
+            // No slot, no fetch: the head doorbell of the completion queue comes back to this queue.
+            let Some(slot) = queue.completions.reserve() else {
+                break;
+            };
+            match queue.fetch() {
+                Fetch::Command(command) => self.serve_one(queue, &command, slot),
+                Fetch::Empty => break,
+                Fetch::Failed => {
+                    self.fail("a submission queue entry cannot be read");
+                    break;
+                }
+            }
+            served += 1;
+            let since = *unsignalled.get_or_insert_with(Instant::now);
+            if since.elapsed() > SIGNAL_WITHIN {
+                self.signal(&queue.completions);
+                unsignalled = None;
+            }
+        }
+        if unsignalled.is_some() {
+            self.signal(&queue.completions);
+        }
+        served == BURST
+    }
+
+    fn serve_one(self: &Arc<Self>, queue: &Arc<SubmissionQueue>, command: &Submission, slot: Slot) {
+        let outcome = if queue.id == 0 {
+            admin::execute(self, command)
+        } else {
+            io::execute(self, command)
+        };
+        match outcome {
+            Outcome::Done(result) => self.complete(queue, slot, command, result),
+            Outcome::Kept => {}
+            Outcome::Later(later) => {
+                // Both gates were entered by the caller; they may have been closed since, and then the
+                // command is cancelled with the queue.
+                if let (Some(pass), Some(queue_pass)) = (self.gate.enter(), queue.gate.enter()) {
+                    later(Responder {
+                        session: Arc::clone(self),
+                        queue: Arc::clone(queue),
+                        command: *command,
+                        slot,
+                        passes: (pass, queue_pass),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Writes a command's completion and counts its error. Needs a pass, and a signal afterwards.
+    pub(crate) fn complete(
+        &self,
+        queue: &SubmissionQueue,
+        slot: Slot,
+        command: &Submission,
+        result: Result<u32, Status>,
+    ) {
+        let (status, dw0) = match result {
+            Ok(dw0) => (Status::SUCCESS, dw0),
+            Err(status) => (status, 0),
+        };
+        if !status.is_success() {
+            debug!(
+                drive = %self.drive.id, queue = queue.id, opcode = command.opcode,
+                status = status.bits(), "NVMe command failed"
+            );
+            self.drive.logs.record_error(queue.id, command, status);
+        }
+        slot.complete(Completion::of(command, queue.id, queue.head(), status, dw0));
+    }
+
+    /// Interrupts for the entries written to `queue`.
+    pub(crate) fn signal(&self, queue: &CompletionQueue) {
+        let Some(vector) = queue.vector else { return };
+        if self.abandoned.load(Ordering::Acquire) {
+            return;
+        }
+        match self.drive.endpoint.msix() {
+            Some(msix) if msix.enabled() => msix.signal(vector),
+            _ => self.update_pin(),
+        }
+    }
+
+    /// Brings the interrupt pin to what queues and INTMS say. Without effect on the line under MSI-X.
+    pub(crate) fn update_pin(&self) {
+        let _order = lock(&self.pin);
+        let unread = |queue: &CompletionQueue| queue.vector.is_some() && queue.has_unread();
+        let pending = !self.drive.pin_masked()
+            && self.gate.is_open()
+            && (self.completions.iter()).any(|queue| queue.load().as_deref().is_some_and(unread));
+        self.drive.endpoint.set_interrupt(pending);
+    }
+
+    /// Has every queue served: after bus mastering came back.
+    pub(crate) fn schedule_all(&self) {
+        for queue in &self.submissions {
+            if let Some(queue) = queue.load_full() {
+                queue.schedule(self);
+            }
+        }
+    }
+
+    /// Lets nobody in any more and takes back what has not begun. In-flight work finishes; the gate says when.
+    pub(crate) fn close(&self) {
+        self.gate.close();
+        for queue in &self.submissions {
+            if let Some(queue) = queue.load_full() {
+                drop(queue.take_all_deferred());
+            }
+        }
+    }
+
+    /// Gives up on work that does not end: no completion is written and no interrupt sent from here on.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        for queue in &self.completions {
+            if let Some(queue) = queue.load_full() {
+                queue.close();
+            }
+        }
+    }
+
+    /// Ends all service until the host resets the controller: CSTS.CFS.
+    pub(crate) fn fail(&self, why: &str) {
+        if !self.fatal.swap(true, Ordering::AcqRel) {
+            debug!(drive = %self.drive.id, "NVMe controller fatal status: {why}");
+        }
+    }
+
+    pub(crate) fn is_fatal(&self) -> bool {
+        self.fatal.load(Ordering::Acquire)
+    }
+
+    /// Fetches no command any more: the shutdown is complete.
+    pub(crate) fn shut(&self) {
+        self.shut.store(true, Ordering::Release);
+    }
+
+    fn may_fetch(&self) -> bool {
+        self.gate.is_open()
+            && !self.is_fatal()
+            && !self.shut.load(Ordering::Acquire)
+            && self.drive.endpoint.bus_master()
+    }
+}

@@ -1,0 +1,126 @@
+//! How long the drive takes to shut down: the model of CC.SHN, what Identify says of it, and where a
+//! shutdown under way stands.
+//!
+//! ```text
+//! Normal ── SHN ≠ 0 ──▶ Occurring { timer, flush } ── both ended ──▶ Complete
+//!    ▲                        │ a flush failed: CSTS.CFS                 │
+//!    └────────────── controller reset (EN 1→0, FLR, bus reset) ─────────┘
+//! ```
+
+use std::time::Duration;
+
+use crate::spec::registers::ShutdownKind;
+
+/// The time between CC.SHN and CSTS.SHST = 10b. Real flushing overlaps it, and may outlast it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownModel {
+    /// For a normal shutdown (SHN = 01b).
+    pub latency: Duration,
+    /// For an abrupt shutdown (SHN = 10b).
+    pub abrupt_latency: Duration,
+}
+
+/// What a real flush may take on top of the modelled latency.
+const FLUSH_ALLOWANCE: Duration = Duration::from_secs(1);
+
+impl ShutdownModel {
+    /// The latency of this kind of shutdown.
+    pub fn of(&self, kind: ShutdownKind) -> Duration {
+        match kind {
+            ShutdownKind::Normal => self.latency,
+            ShutdownKind::Abrupt => self.abrupt_latency,
+        }
+    }
+
+    /// What Identify's RTD3E says: the longest a shutdown is expected to take, in microseconds there.
+    ///
+    /// Linux waits whole seconds of it, clamped to 5..60, so that one second more than the latency keeps
+    /// it waiting long enough for every latency that it can wait for at all.
+    pub fn estimate(&self) -> Duration {
+        self.latency.max(self.abrupt_latency) + FLUSH_ALLOWANCE
+    }
+}
+
+/// See the module's header. `epoch` tells the timer and flush of one shutdown from those of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shutdown {
+    #[default]
+    Normal,
+    Occurring {
+        timer: bool,
+        flush: bool,
+    },
+    Complete,
+}
+
+impl Shutdown {
+    /// CSTS.SHST.
+    pub(crate) fn status(self) -> u8 {
+        match self {
+            Self::Normal => 0,
+            Self::Occurring { .. } => 1,
+            Self::Complete => 2,
+        }
+    }
+
+    /// One of the two parts ended. Returns whether that completed the shutdown.
+    pub(crate) fn ended(&mut self, part: Part) -> bool {
+        let Self::Occurring { timer, flush } = self else {
+            return false;
+        };
+        match part {
+            Part::Timer => *timer = true,
+            Part::Flush => *flush = true,
+        }
+        let complete = *timer && *flush;
+        if complete {
+            *self = Self::Complete;
+        }
+        complete
+    }
+}
+
+/// What a shutdown waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The modelled latency.
+    Timer,
+    /// The flush of every namespace.
+    Flush,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shutdown_completes_when_both_parts_have_ended() {
+        let mut shutdown = Shutdown::Normal;
+        assert!(!shutdown.ended(Part::Timer));
+        assert_eq!(shutdown.status(), 0);
+        shutdown = Shutdown::Occurring {
+            timer: false,
+            flush: false,
+        };
+        assert!(!shutdown.ended(Part::Flush));
+        assert_eq!(shutdown.status(), 1);
+        assert!(shutdown.ended(Part::Timer));
+        assert_eq!(shutdown.status(), 2);
+        assert!(!shutdown.ended(Part::Timer));
+    }
+
+    #[test]
+    fn the_estimate_keeps_linux_waiting_for_every_latency_below_a_minute() {
+        for millis in (0..59_000).step_by(77) {
+            let model = ShutdownModel {
+                latency: Duration::from_millis(millis),
+                abrupt_latency: Duration::ZERO,
+            };
+            let waits = model.estimate().as_secs().clamp(5, 60) * 1000;
+            assert!(waits > millis, "{millis} ms");
+            if millis >= 5000 {
+                assert!(model.estimate() >= Duration::from_millis(millis + 1000));
+            }
+        }
+    }
+}
