@@ -2,6 +2,7 @@
 
 use crate::admin::{Event, raise_event};
 use crate::session::Session;
+use crate::spec::{Status, Submission};
 
 /// A 32-bit write at `offset` from the first doorbell. Stores, signals, returns.
 pub(crate) fn ring(session: &Session, offset: u64, value: u32) {
@@ -14,9 +15,20 @@ pub(crate) fn ring(session: &Session, offset: u64, value: u32) {
     };
     match accepted {
         Some(true) => {}
-        Some(false) => raise_event(session, Event::InvalidDoorbellValue),
-        None => raise_event(session, Event::InvalidDoorbellRegister),
+        Some(false) => complain(session, id, Event::InvalidDoorbellValue),
+        None => complain(session, id, Event::InvalidDoorbellRegister),
     }
+}
+
+/// The error log has what the event is about (base 2.0, section 5.2).
+fn complain(session: &Session, id: u16, event: Event) {
+    let of_no_command = Submission {
+        cid: u16::MAX,
+        ..Submission::zeroed()
+    };
+    let logs = &session.drive.logs;
+    logs.record_error(id, &of_no_command, Status::INVALID_FIELD);
+    raise_event(session, event);
 }
 
 /// `None` where there is no such queue, else whether the value is one of it.

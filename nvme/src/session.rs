@@ -40,7 +40,7 @@ pub(crate) struct Session {
     fatal: AtomicBool,
     /// CSTS.SHST says complete: no command is fetched any more.
     shut: AtomicBool,
-    /// Given up with commands under way.
+    /// The function was reset, perhaps with commands under way.
     abandoned: AtomicBool,
     /// Keeps two writers of the interrupt pin in order.
     pin: Mutex<()>,
@@ -221,7 +221,8 @@ impl Session {
         }
     }
 
-    /// Gives up on work that does not end: no completion is written and no interrupt sent from here on.
+    /// For a reset of the function: no completion is written and no interrupt sent from here on, by whatever
+    /// is still under way.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
         for queue in &self.completions {

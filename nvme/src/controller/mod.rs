@@ -18,7 +18,7 @@ mod handshake;
 mod registers;
 mod teardown;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -51,8 +51,6 @@ pub struct Controller {
     me: Weak<Self>,
 }
 
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
-
 impl Controller {
     /// Makes a controller, powered on and disabled.
     ///
@@ -64,7 +62,7 @@ impl Controller {
     ) -> Result<Arc<Self>, ControllerError> {
         config.check()?;
         let endpoint = pci::endpoint(&config, &connections)?;
-        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let number = connections.engine.next_number();
         let ControllerConfig {
             id,
             serial,

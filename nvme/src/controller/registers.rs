@@ -203,7 +203,9 @@ impl Controller {
             .map_err(|_| "ASQ or ACQ is not in guest memory")
     }
 
-    /// Ends the session by a controller level reset (3.7.2). The caller passes the result to `finish`.
+    /// Ends the session by a controller level reset (3.7.2): by the host, which then reads `ready` until
+    /// commands in flight have ended; or else with the whole function, and then nothing is completed to
+    /// the host any more. The caller passes the result to `finish`.
     pub(super) fn close(&self, registers: &mut Registers, ready: bool) -> Aftermath {
         self.session.store(None);
         self.drive.interrupt_mask.store(0, Ordering::Release);
@@ -217,6 +219,9 @@ impl Controller {
             State::Idle | State::Refused => State::Idle,
             State::Ready(session) => {
                 session.close();
+                if !ready {
+                    session.abandon();
+                }
                 session.update_pin();
                 after.draining = Some(Arc::clone(&session));
                 State::Draining {
@@ -229,11 +234,16 @@ impl Controller {
                 session,
                 ready: before,
                 overdue,
-            } => State::Draining {
-                session,
-                ready: before && ready,
-                overdue,
-            },
+            } => {
+                if !ready {
+                    session.abandon();
+                }
+                State::Draining {
+                    session,
+                    ready: before && ready,
+                    overdue,
+                }
+            }
         };
         after
     }

@@ -10,7 +10,7 @@ use crate::gate::lock;
 
 impl Controller {
     /// A function level or bus reset: registers read as after power-on from now on. Commands in flight
-    /// end by themselves, and a controller enabled meanwhile becomes ready when they have. The
+    /// end by themselves without a completion, and a controller enabled meanwhile becomes ready when they have. The
     /// configuration space is the caller's.
     pub(crate) fn reset_function(&self) {
         let mut registers = lock(&self.registers);
@@ -33,10 +33,10 @@ impl Controller {
             return Ok(());
         };
         if session.gate.wait_empty(by) {
-            return Ok(());
+            Ok(())
+        } else {
+            Err(deadline("I/O in flight"))
         }
-        session.abandon();
-        Err(deadline("I/O in flight"))
     }
 
     fn flush(&self, by: Deadline) -> Result<(), ShutdownError> {

@@ -7,6 +7,7 @@ mod lane;
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -48,6 +49,7 @@ pub struct Engine {
     control: Arc<Control>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     ended: Mutex<Receiver<()>>,
+    controllers: AtomicU64,
 }
 
 impl Engine {
@@ -69,6 +71,7 @@ impl Engine {
             control: Arc::clone(&control),
             threads: Mutex::new(Vec::with_capacity(count + 1)),
             ended: Mutex::new(ended),
+            controllers: AtomicU64::new(0),
         });
         let mut threads = lock(&engine.threads);
         for (index, mailbox) in engine.io.iter().enumerate() {
@@ -97,6 +100,11 @@ impl Engine {
     /// The number of I/O threads.
     pub fn io_threads(&self) -> usize {
         self.io.len()
+    }
+
+    /// A number that no other controller of the engine has.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.controllers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Has `queue` served at `place` soon.

@@ -106,7 +106,7 @@ impl CompletionQueue {
         lock(&self.state).used(self.size) > 0
     }
 
-    /// Writes no entry any more: for a session given up with commands under way. Once this returns, no
+    /// Writes no entry any more: the function was reset with commands under way. Once this returns, no
     /// thread is writing one either.
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;
