@@ -70,11 +70,18 @@ pub enum Command {
         workers: Option<u16>,
     },
     /// List the teardowns
-    Teardowns,
+    Teardowns {
+        /// Draw all that are kept, one below the other on one scale, into this file instead
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
     /// Show where the time of one teardown went
     Teardown {
         /// Its number
         number: u64,
+        /// Draw it into this file instead
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
     },
     /// Show what has happened
     Events {
@@ -143,8 +150,8 @@ impl Command {
                     serde_json::to_vec(&update).context("writing the policy")?,
                 )
             }
-            Self::Teardowns => Call::get("/vm.teardowns"),
-            Self::Teardown { number } => Call::get(format!("/vm.teardowns/{number}")),
+            Self::Teardowns { .. } => Call::get("/vm.teardowns"),
+            Self::Teardown { number, .. } => Call::get(format!("/vm.teardowns/{number}")),
             // Streams are followed, not called; this is what one would begin with.
             Self::Events { .. } => Call::get("/events"),
         })

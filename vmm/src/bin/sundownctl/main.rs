@@ -2,6 +2,7 @@
 //! JSON unchanged for machines.
 
 mod command;
+mod picture;
 mod show;
 mod table;
 
@@ -41,8 +42,16 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     } = arguments;
     let client = Client::new(api_socket).with_timeout(Duration::from_secs(timeout));
     let mut out = io::stdout().lock();
-    if let Command::Events { since, follow } = command {
-        return events(&client, since, follow, json, &mut out);
+    match command {
+        Command::Events { since, follow } => {
+            return events(&client, since, follow, json, &mut out);
+        }
+        Command::Teardown {
+            number,
+            svg: Some(file),
+        } => return picture::one(&client, number, &file),
+        Command::Teardowns { svg: Some(file) } => return picture::all(&client, &file),
+        _ => {}
     }
     let Call { method, path, body } = command.into_call()?;
     let reads = method == Method::GET;
