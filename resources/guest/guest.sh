@@ -10,8 +10,9 @@
 #   sundown.then=ACTION   what follows the job: reboot, poweroff, wait (default), shell,
 #                         reset (at once, no device is shut down), crash (a kernel panic),
 #                         port:PORT:VALUE (reboot by writing a byte there)
-#   sundown.boots=N       power off, instead of the action, after the Nth boot of a job
-#                         that counts its boots on the drives
+#   sundown.boots=N       take the last action instead after the Nth boot of a job that
+#                         counts its boots on the drives
+#   sundown.last=ACTION   that last action (default poweroff)
 #   sundown.marker=BYTE   the marker of init (default 1)
 
 read -r command_line </proc/cmdline
@@ -118,7 +119,10 @@ finish() {
     option sundown.then wait
     action=$value
     option sundown.boots 0
-    [ "$value" -gt 0 ] && [ "${boots:-0}" -ge "$value" ] && action=poweroff
+    if [ "$value" -gt 0 ] && [ "${boots:-0}" -ge "$value" ]; then
+        option sundown.last poweroff
+        action=$value
+    fi
     act "$action"
 }
 
