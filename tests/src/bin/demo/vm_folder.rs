@@ -1,0 +1,144 @@
+//! The folder that sundown runs the VM in: its configuration, kernel, initramfs and drives. The paths in
+//! the configuration are relative to it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use api::config::{DeviceConfig, Latency, VmConfig};
+use lab::guest::initramfs;
+use lab::parts::Parts;
+use lab::{GuestImage, workspace};
+
+use crate::Options;
+
+/// The configuration's name, in the folder as in `resources/examples`.
+pub const CONFIG: &str = "demo.json";
+const DRIVE_SIZE: u64 = 16 << 20;
+
+/// Makes the folder: all but the drives. Returns the VM's configuration.
+pub fn prepare(folder: &Path, options: &Options) -> Result<VmConfig> {
+    remove(folder);
+    fs::create_dir_all(folder)
+        .with_context(|| format!("could not make the folder {}", folder.display()))?;
+    let mut config = read(&workspace::resource("examples").join(CONFIG))?;
+    for device in &mut config.pci {
+        set_latency(device, options.latency);
+    }
+    let boots = options.policies().len() + 1;
+    if let Some(cmdline) = &mut config.payload.cmdline {
+        *cmdline = with_option(cmdline, "sundown.boots", &boots.to_string());
+    }
+    write(&folder.join(CONFIG), &config)?;
+
+    let kernel = folder.join(&config.payload.kernel);
+    symlink(Parts::ready()?.vmlinuz(), &kernel)
+        .with_context(|| format!("could not make the link {}", kernel.display()))?;
+    if let Some(path) = &config.payload.initramfs {
+        initramfs(&folder.join(path), &GuestImage::default())?;
+    }
+    Ok(config)
+}
+
+/// Makes an empty file for every namespace: sparse, so that it takes no space.
+pub fn make_drives(folder: &Path, config: &VmConfig) -> Result<()> {
+    for drive in drives(config) {
+        let DeviceConfig::Nvme(nvme) = drive else {
+            continue;
+        };
+        for namespace in &nvme.namespaces {
+            let path = folder.join(&namespace.path);
+            File::create(&path)
+                .and_then(|file| file.set_len(DRIVE_SIZE))
+                .with_context(|| format!("could not make the drive {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The NVMe drives of a VM.
+pub fn drives(config: &VmConfig) -> impl Iterator<Item = &DeviceConfig> {
+    let devices = config.devices().map(|(_, device)| device);
+    devices.filter(|device| matches!(device, DeviceConfig::Nvme(_)))
+}
+
+/// The namespaces of a VM.
+pub fn namespaces(config: &VmConfig) -> usize {
+    drives(config)
+        .map(|drive| match drive {
+            DeviceConfig::Nvme(nvme) => nvme.namespaces.len(),
+            _ => 0,
+        })
+        .sum()
+}
+
+/// Reads a VM's configuration.
+pub fn read(path: &Path) -> Result<VmConfig> {
+    let text = fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+    api::json::from_slice(&text).with_context(|| format!("could not read {}", path.display()))
+}
+
+/// Removes the folder.
+pub fn remove(folder: &Path) {
+    // Where it cannot be removed, making it anew says why.
+    let _ = fs::remove_dir_all(folder);
+}
+
+fn write(path: &Path, config: &VmConfig) -> Result<()> {
+    let text = serde_json::to_string_pretty(config).context("could not write the configuration")?;
+    fs::write(path, text + "\n").with_context(|| format!("could not write {}", path.display()))
+}
+
+/// Gives every drive from here down this teardown latency.
+fn set_latency(device: &mut DeviceConfig, ms: u64) {
+    match device {
+        DeviceConfig::Nvme(nvme) => nvme.teardown.latency = Latency::Fixed { ms },
+        DeviceConfig::RootPort(bridge)
+        | DeviceConfig::UpstreamPort(bridge)
+        | DeviceConfig::DownstreamPort(bridge)
+        | DeviceConfig::PciBridge(bridge) => {
+            for child in &mut bridge.children {
+                set_latency(child, ms);
+            }
+        }
+    }
+}
+
+/// A kernel command line in which the option `name` has this value.
+fn with_option(cmdline: &str, name: &str, value: &str) -> String {
+    let others = cmdline.split_whitespace().filter(|word| {
+        word.split_once('=')
+            .is_none_or(|(option, _)| option != name)
+    });
+    let option = format!("{name}={value}");
+    others
+        .chain([option.as_str()])
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_the_machine_that_the_demo_speaks_of() {
+        let mut config = read(&workspace::resource("examples").join(CONFIG)).unwrap();
+        assert_eq!(config.cpus.boot_vcpus, 2);
+        assert_eq!((drives(&config).count(), namespaces(&config)), (8, 8));
+        assert!(
+            drives(&config).all(|drive| drive.teardown().latency == Latency::Fixed { ms: 500 })
+        );
+        for device in &mut config.pci {
+            set_latency(device, 70);
+        }
+        assert!(drives(&config).all(|drive| drive.teardown().latency == Latency::Fixed { ms: 70 }));
+    }
+
+    #[test]
+    fn an_option_is_replaced_or_added() {
+        assert_eq!(with_option("a x=1 b", "x", "2"), "a b x=2");
+        assert_eq!(with_option("xx=1", "x", "2"), "xx=1 x=2");
+    }
+}
