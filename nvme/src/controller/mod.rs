@@ -16,6 +16,7 @@
 mod config;
 mod handshake;
 mod registers;
+mod session;
 mod teardown;
 
 use std::sync::atomic::AtomicU32;
