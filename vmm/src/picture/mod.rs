@@ -3,6 +3,8 @@
 
 mod axis;
 mod canvas;
+mod device_row;
+mod legend;
 mod panel;
 mod rows;
 
@@ -22,29 +24,38 @@ const BARS: f64 = 300.0;
 /// Where the time axis ends; right of it is room for a figure.
 const BARS_END: f64 = WIDTH - 110.0;
 
+/// How much a picture shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// Every device has a row of its own.
+    Full,
+    /// Only what teardowns can differ by.
+    Comparison,
+}
+
 /// A picture of one teardown.
 pub fn svg(report: &TeardownReport) -> String {
-    picture(std::slice::from_ref(report))
+    picture(std::slice::from_ref(report), Detail::Full)
 }
 
 /// A picture of several teardowns, one below the other on one scale.
 pub fn svg_comparison(reports: &[TeardownReport]) -> String {
-    picture(reports)
+    picture(reports, Detail::Comparison)
 }
 
-fn picture(reports: &[TeardownReport]) -> String {
+fn picture(reports: &[TeardownReport], detail: Detail) -> String {
     let longest = reports.iter().map(panel::length_ns).max().unwrap_or(0);
     let axis = Axis::new(longest, BARS, BARS_END);
-    let phases = panel::phase_names(reports);
+    let phases = legend::phase_names(reports);
     let mut canvas = Canvas::default();
     let mut y = MARGIN;
     if reports.len() > 1 {
         y = overview(&mut canvas, reports, y);
     }
     for report in reports {
-        y = Panel::new(report, &axis, &phases).draw(&mut canvas, y) + 1.5 * MARGIN;
+        y = Panel::new(report, &axis, detail, &phases).draw(&mut canvas, y) + 1.5 * MARGIN;
     }
-    y = panel::legend(&mut canvas, &phases, y);
+    y = legend::legend(&mut canvas, reports, &phases, y);
     canvas.finish(WIDTH, y + MARGIN)
 }
 
@@ -85,7 +96,11 @@ fn overview(canvas: &mut Canvas, reports: &[TeardownReport], mut y: f64) -> f64 
             y + 12.0,
             "figure",
             Anchor::Start,
-            &milliseconds(report.teardown_ns),
+            &format!(
+                "{}{}",
+                milliseconds(report.teardown_ns),
+                faster(report.teardown_ns, longest)
+            ),
         );
         y += 21.0;
     }
@@ -97,6 +112,15 @@ fn overview(canvas: &mut Canvas, reports: &[TeardownReport], mut y: f64) -> f64 
         "The red line is the critical path: the least that the policy completion needs.",
     );
     y + 40.0
+}
+
+/// How much faster a teardown is than the longest; nothing where it is not worth a word.
+fn faster(ns: u64, longest: u64) -> String {
+    let times = longest as f64 / ns.max(1) as f64;
+    if times < 1.1 {
+        return String::new();
+    }
+    format!(", {times:.1} × as fast as the slowest")
 }
 
 fn policy(policy: TeardownPolicy) -> String {

@@ -1,14 +1,11 @@
-//! One teardown's part of a picture: heading, totals, time axis, a row per device; and the legend.
+//! One teardown's part of a picture: heading, totals, time axis, a row per device.
 
-use api::report::{DeviceReport, Outcome, TeardownReport};
+use api::report::TeardownReport;
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas};
 use super::rows::{Row, rows};
-use super::{BARS, MARGIN, WIDTH, cause, milliseconds, policy};
-
-/// Colours for phases.
-const COLOURS: usize = 8;
+use super::{Detail, MARGIN, WIDTH, cause, milliseconds, policy};
 
 /// How far from the reset request the picture of a report goes.
 pub(super) fn length_ns(report: &TeardownReport) -> u64 {
@@ -25,16 +22,22 @@ pub(super) fn length_ns(report: &TeardownReport) -> u64 {
 /// One teardown, to be drawn.
 pub(super) struct Panel<'a> {
     report: &'a TeardownReport,
-    axis: &'a Axis,
+    pub(super) axis: &'a Axis,
+    pub(super) detail: Detail,
     rows: Vec<Row<'a>>,
-    phases: &'a [String],
-    row_height: f64,
-    text_class: &'static str,
+    pub(super) phases: &'a [String],
+    pub(super) row_height: f64,
+    pub(super) text_class: &'static str,
 }
 
 impl<'a> Panel<'a> {
-    pub(super) fn new(report: &'a TeardownReport, axis: &'a Axis, phases: &'a [String]) -> Self {
-        let rows = rows(report);
+    pub(super) fn new(
+        report: &'a TeardownReport,
+        axis: &'a Axis,
+        detail: Detail,
+        phases: &'a [String],
+    ) -> Self {
+        let rows = rows(report, detail);
         let (row_height, text_class) = if rows.len() <= 48 {
             (20.0, "name")
         } else {
@@ -43,6 +46,7 @@ impl<'a> Panel<'a> {
         Self {
             report,
             axis,
+            detail,
             rows,
             phases,
             row_height,
@@ -82,7 +86,11 @@ impl<'a> Panel<'a> {
         self.whole_reset(canvas, top);
         self.tree_lines(canvas, rows_top);
         for (number, row) in self.rows.iter().enumerate() {
-            self.row(canvas, row, rows_top + number as f64 * self.row_height);
+            let y = rows_top + number as f64 * self.row_height;
+            match row {
+                Row::Device { device, depth } => self.device(canvas, device, *depth, y),
+                Row::Rest(devices) => self.rest(canvas, devices, y),
+            }
         }
         bottom
     }
@@ -169,240 +177,29 @@ impl<'a> Panel<'a> {
             .rows
             .iter()
             .enumerate()
-            .filter(|(_, row)| row.depth > 0)
+            .filter(|(_, row)| row.depth() > 0)
         {
             let y = top + (number as f64 + 0.5) * self.row_height;
-            let x = indent(row.depth) - 8.0;
+            let x = indent(row.depth()) - 8.0;
             // Up to the parent or to the sibling before it, whose own line goes on from there.
             let up = self.rows[..number]
                 .iter()
                 .rev()
-                .position(|other| other.depth <= row.depth)
+                .position(|other| other.depth() <= row.depth())
                 .unwrap_or(0);
             canvas.line(x, y - (up as f64 + 0.5) * self.row_height, x, y, "tree");
             canvas.line(x, y, x + 5.0, y, "tree");
         }
     }
-
-    fn row(&self, canvas: &mut Canvas, row: &Row<'_>, y: f64) {
-        let device = row.device;
-        let base = y + self.row_height * 0.5 + 4.0;
-        let weight = if device.critical { " bold" } else { "" };
-        let name = clipped(&device.id, 30_usize.saturating_sub(2 * row.depth).max(8));
-        canvas.text(
-            indent(row.depth),
-            base,
-            &format!("{}{weight}", self.text_class),
-            Anchor::Start,
-            &name,
-        );
-        let kind = if device.asynchronous {
-            device.class.clone()
-        } else {
-            format!("{}, sync", device.class)
-        };
-        canvas.text(
-            BARS - 10.0,
-            base,
-            "small dim",
-            Anchor::End,
-            &clipped(&kind, 24),
-        );
-
-        let (left, right) = (self.axis.x(device.start_ns), self.axis.x(device.end_ns));
-        let middle = y + self.row_height * 0.5;
-        let ready = self.axis.x(device.ready_ns);
-        if left - ready > 2.0 {
-            canvas.line(ready, middle, left, middle, "queued");
-        }
-        let title = hover(device);
-        let bar = if device.outcome == Outcome::TimedOut {
-            "given-up"
-        } else {
-            "bar"
-        };
-        self.bar(canvas, y, device.start_ns, device.end_ns, bar, &title);
-        if device.outcome != Outcome::TimedOut {
-            for phase in &device.phases {
-                let class = self
-                    .phases
-                    .iter()
-                    .position(|name| *name == phase.name)
-                    .unwrap_or(0)
-                    % COLOURS;
-                let end = phase.end_ns.clamp(device.start_ns, device.end_ns);
-                let start = phase.start_ns.clamp(device.start_ns, end);
-                self.bar(canvas, y, start, end, &format!("p{class}"), &title);
-            }
-        }
-        let (inset, height) = (self.inset(), self.row_height - 2.0 * self.inset());
-        let frame = match (device.critical, device.asynchronous) {
-            (true, _) => "critical",
-            (false, false) => "sync",
-            (false, true) => "",
-        };
-        if !frame.is_empty() {
-            canvas.rect(
-                left,
-                y + inset,
-                (right - left).max(1.0),
-                height,
-                frame,
-                &title,
-            );
-        }
-        let took = milliseconds(device.end_ns.saturating_sub(device.start_ns));
-        match &device.outcome {
-            Outcome::Done => self.figure(canvas, base, device.end_ns, "dim", &took),
-            Outcome::TimedOut => self.figure(
-                canvas,
-                base,
-                device.end_ns,
-                "bad",
-                &format!("{took}, timed out"),
-            ),
-            Outcome::Failed { error } => {
-                self.figure(
-                    canvas,
-                    base,
-                    device.end_ns,
-                    "bad",
-                    &clipped(&format!("failed: {error}"), 60),
-                );
-            }
-        }
-    }
-
-    fn bar(&self, canvas: &mut Canvas, y: f64, start: u64, end: u64, class: &str, title: &str) {
-        let (left, right) = (self.axis.x(start), self.axis.x(end));
-        let inset = self.inset();
-        canvas.rect(
-            left,
-            y + inset,
-            (right - left).max(1.0),
-            self.row_height - 2.0 * inset,
-            class,
-            title,
-        );
-    }
-
-    fn inset(&self) -> f64 {
-        if self.row_height < 16.0 { 2.0 } else { 4.0 }
-    }
-
-    /// A figure right of the moment `at`, or left of the picture's edge if it were to run over it.
-    fn figure(&self, canvas: &mut Canvas, base: f64, at: u64, class: &str, text: &str) {
-        let room = WIDTH - MARGIN - self.axis.x(at) - 6.0;
-        let needed = text.chars().count() as f64 * 6.2;
-        if needed <= room {
-            canvas.text(
-                self.axis.x(at) + 6.0,
-                base,
-                &format!("small {class}"),
-                Anchor::Start,
-                text,
-            );
-        } else {
-            canvas.text(
-                WIDTH - MARGIN,
-                base,
-                &format!("small {class}"),
-                Anchor::End,
-                text,
-            );
-        }
-    }
 }
 
-/// What the colours and frames mean. Returns where it ends.
-pub(super) fn legend(canvas: &mut Canvas, phases: &[String], y: f64) -> f64 {
-    let mut marks: Vec<(String, String)> = phases
-        .iter()
-        .enumerate()
-        .map(|(number, name)| (format!("p{}", number % COLOURS), name.clone()))
-        .collect();
-    marks.extend(
-        [
-            ("bar", "outside any phase"),
-            ("critical", "on the critical path"),
-            ("sync", "synchronous"),
-            ("given-up", "given up at its deadline"),
-            ("pause", "vCPU pause"),
-            ("teardown", "teardown"),
-            ("rest", "rest of the reset"),
-        ]
-        .map(|(class, name)| (class.to_owned(), name.to_owned())),
-    );
-    let (mut x, mut y) = (MARGIN, y);
-    for (class, name) in marks {
-        let width = 36.0 + name.chars().count() as f64 * 6.2;
-        if x + width > WIDTH - MARGIN {
-            x = MARGIN;
-            y += 20.0;
-        }
-        canvas.rect(x, y, 14.0, 12.0, &class, "");
-        canvas.text(x + 20.0, y + 10.0, "note", Anchor::Start, &name);
-        x += width;
-    }
-    canvas.text(
-        MARGIN,
-        y + 34.0,
-        "note",
-        Anchor::Start,
-        "A dotted line is the time a device was ready and had not started. Bold names lie on the critical path.",
-    );
-    y + 38.0
-}
-
-/// The names of all phases, sorted. A name's place gives its colour in all panels.
-pub(super) fn phase_names(reports: &[TeardownReport]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for phase in reports
-        .iter()
-        .flat_map(|report| &report.devices)
-        .flat_map(|device| &device.phases)
-    {
-        if !names.contains(&phase.name) {
-            names.push(phase.name.clone());
-        }
-    }
-    names.sort();
-    names
-}
-
-fn hover(device: &DeviceReport) -> String {
-    let mut lines = vec![format!(
-        "{}{}: {}",
-        device.id,
-        device
-            .address
-            .as_ref()
-            .map_or(String::new(), |address| format!(" ({address})")),
-        milliseconds(device.end_ns.saturating_sub(device.start_ns))
-    )];
-    lines.push(format!(
-        "from {} to {}",
-        milliseconds(device.start_ns),
-        milliseconds(device.end_ns)
-    ));
-    for phase in &device.phases {
-        lines.push(format!(
-            "{}: {}",
-            phase.name,
-            milliseconds(phase.end_ns.saturating_sub(phase.start_ns))
-        ));
-    }
-    if let Some(other) = &device.held_up_by {
-        lines.push(format!("waited longest for {other}"));
-    }
-    lines.join("\n")
-}
-
-fn indent(depth: usize) -> f64 {
+/// Where the name of a device this deep in the tree begins.
+pub(super) fn indent(depth: usize) -> f64 {
     MARGIN + depth.min(8) as f64 * 14.0
 }
 
-fn clipped(text: &str, most: usize) -> String {
+/// At most this many characters of a text.
+pub(super) fn clipped(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }

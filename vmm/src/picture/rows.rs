@@ -2,16 +2,70 @@
 
 use std::collections::HashMap;
 
-use api::report::{DeviceReport, TeardownReport};
+use api::report::{DeviceReport, Outcome, TeardownReport};
 
-/// A device and how deep in the tree it is.
-pub(super) struct Row<'a> {
-    pub(super) device: &'a DeviceReport,
-    pub(super) depth: usize,
+use super::Detail;
+
+/// A row.
+pub(super) enum Row<'a> {
+    /// A device and how deep in the tree it is.
+    Device {
+        device: &'a DeviceReport,
+        depth: usize,
+    },
+    /// Devices on no bus that took no time to speak of.
+    Rest(Vec<&'a DeviceReport>),
 }
 
-/// All devices of a report. Siblings by address, those without one last.
-pub(super) fn rows(report: &TeardownReport) -> Vec<Row<'_>> {
+impl Row<'_> {
+    /// How deep in the tree the row is.
+    pub(super) fn depth(&self) -> usize {
+        match self {
+            Self::Device { depth, .. } => *depth,
+            Self::Rest(_) => 0,
+        }
+    }
+}
+
+/// The rows of all devices of a report: siblings by address, those without one last. A comparison has
+/// one row for all devices that nobody looks for.
+pub(super) fn rows(report: &TeardownReport, detail: Detail) -> Vec<Row<'_>> {
+    let mut rows = tree(report);
+    if detail == Detail::Comparison {
+        let mut rest = Vec::new();
+        rows.retain(|row| match row {
+            Row::Device { device, .. } if is_rest(report, device) => {
+                rest.push(*device);
+                false
+            }
+            _ => true,
+        });
+        if !rest.is_empty() {
+            rows.push(Row::Rest(rest));
+        }
+    }
+    rows
+}
+
+/// Whether a device is one of those that every machine has, and was shut down at once.
+fn is_rest(report: &TeardownReport, device: &DeviceReport) -> bool {
+    let took = device.end_ns.saturating_sub(device.start_ns);
+    let alone = device.address.is_none() && device.parent.is_none();
+    let childless = || {
+        !report
+            .devices
+            .iter()
+            .any(|other| other.parent.as_deref() == Some(&device.id))
+    };
+    alone
+        && !device.critical
+        && device.outcome == Outcome::Done
+        && took < report.teardown_ns / 100
+        && childless()
+}
+
+/// The tree, each device with what is behind it.
+fn tree(report: &TeardownReport) -> Vec<Row<'_>> {
     let known: HashMap<&str, &DeviceReport> = report
         .devices
         .iter()
@@ -45,7 +99,7 @@ pub(super) fn rows(report: &TeardownReport) -> Vec<Row<'_>> {
             .map(|device| (device, 0)),
     );
     while let Some((device, depth)) = stack.pop() {
-        rows.push(Row { device, depth });
+        rows.push(Row::Device { device, depth });
         let behind = children
             .remove(&Some(device.id.as_str()))
             .unwrap_or_default();

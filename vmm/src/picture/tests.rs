@@ -200,6 +200,8 @@ fn a_comparison_has_one_scale() {
     assert_well_formed(&svg);
     assert!(svg.contains("Teardown 1: serial, by i8042, boot 1"));
     assert!(svg.contains("Teardown 2: completion, by i8042, boot 1"));
+    assert!(svg.contains("× as fast as the slowest"));
+    assert!(svg.contains(">3 devices on no bus</text>") && !svg.contains(">rtc</text>"));
     keep("comparison.svg", &svg);
 }
 
