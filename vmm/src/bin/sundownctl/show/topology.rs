@@ -12,6 +12,7 @@ pub fn tree(topology: &Topology) -> String {
         left("CLASS"),
         left("ADDRESS"),
         left("TEARDOWN"),
+        ("DEADLINE MS", Align::Right),
         left("NEEDS"),
         left(""),
     ]);
@@ -22,6 +23,7 @@ pub fn tree(topology: &Topology) -> String {
             &legacy.class,
             "-",
             sync(legacy.asynchronous),
+            "",
             "",
             "",
         ];
@@ -44,7 +46,8 @@ fn level(table: &mut Table, nodes: &[TopologyNode], indent: &str, root: bool) {
             node.address
                 .clone()
                 .unwrap_or_else(|| "not numbered".to_owned()),
-            format!("{}, {} ms", sync(node.asynchronous), node.deadline_ms),
+            sync(node.asynchronous).to_owned(),
+            node.deadline_ms.to_string(),
             node.suppliers.join(", "),
             if node.quarantined {
                 "QUARANTINED".to_owned()
