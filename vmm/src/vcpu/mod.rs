@@ -6,6 +6,7 @@
 //!     ▲ reset           │ pause, triple fault, failure
 //!     └─────────────────┘
 //! ```
+#![allow(unsafe_code)] // `kvm_run` is a union, and its data lie behind it.
 
 mod state;
 
@@ -186,10 +187,16 @@ impl VcpuHandle {
     }
 }
 
-/// What the guest's exit means for the thread.
-enum Next {
-    Run,
-    Park,
+/// Why the guest was left.
+enum Left {
+    /// For an access to a device, which has been answered.
+    Access,
+    /// For nothing that asks for an answer.
+    Interrupted,
+    /// For a triple fault.
+    Shutdown,
+    /// For what nothing can be done about.
+    Failure(String),
 }
 
 struct Vcpu {
@@ -208,6 +215,9 @@ impl Vcpu {
         while let Ok(command) = self.commands.recv() {
             match command {
                 Command::Resume => {
+                    // Time has passed that the guest did not see: its watchdogs are not to bark. Refused
+                    // where the guest has no clock of KVM's, as at its start.
+                    let _ = self.fd.kvmclock_ctrl();
                     self.run();
                     if self.answers.send(Answer::Parked).is_err() {
                         return;
@@ -229,45 +239,75 @@ impl Vcpu {
     /// Runs the guest until a pause is asked for or the vCPU can't go on.
     fn run(&mut self) {
         while !self.pause.load(Ordering::SeqCst) {
-            if let Next::Park = self.enter() {
-                return;
+            match self.enter() {
+                Left::Access | Left::Interrupted => {}
+                Left::Shutdown => {
+                    self.monitor
+                        .send(GuestEvent::Reset(ResetCause::TripleFault), Instant::now());
+                    return;
+                }
+                Left::Failure(reason) => {
+                    self.monitor.failed(self.index, reason);
+                    return;
+                }
             }
         }
         self.finish_exit();
     }
 
     /// KVM carries the result of the last exit into the guest only when it is entered again: do that
-    /// without executing anything, so that the registers are whole when they are read or reset.
+    /// without executing more, so that the registers are whole when they are read or reset. What KVM splits
+    /// (an access of 16 bytes, a copy from device to device) leaves the guest again and is answered to its
+    /// end.
     fn finish_exit(&mut self) {
         self.fd.set_kvm_immediate_exit(1);
-        let _ = self.fd.run();
+        while let Left::Access = self.enter() {}
         self.fd.set_kvm_immediate_exit(0);
     }
 
-    fn enter(&mut self) -> Next {
+    /// Runs the guest until it leaves, and answers what it accesses.
+    fn enter(&mut self) -> Left {
         match self.fd.run() {
-            Ok(VcpuExit::IoIn(port, data)) => self.space.read_port(port, data),
-            Ok(VcpuExit::IoOut(port, data)) => self.space.write_port(port, data),
+            Ok(VcpuExit::IoIn(port, data)) => {
+                let data = std::ptr::from_mut(data);
+                let width = self.port_width();
+                // SAFETY: the slice lies in the vCPU's shared mapping, behind the `kvm_run` that was looked
+                // at since, and stays until the guest is entered again.
+                for element in unsafe { &mut *data }.chunks_mut(width) {
+                    self.space.read_port(port, element);
+                }
+            }
+            Ok(VcpuExit::IoOut(port, data)) => {
+                let data = std::ptr::from_ref(data);
+                let width = self.port_width();
+                // SAFETY: as above.
+                for element in unsafe { &*data }.chunks(width) {
+                    self.space.write_port(port, element);
+                }
+            }
             Ok(VcpuExit::MmioRead(address, data)) => self.space.read_memory(address, data),
             Ok(VcpuExit::MmioWrite(address, data)) => self.space.write_memory(address, data),
-            Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::Hlt) => {}
-            Ok(VcpuExit::Shutdown) => {
-                self.monitor
-                    .send(GuestEvent::Reset(ResetCause::TripleFault), Instant::now());
-                return Next::Park;
+            Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::Hlt) => {
+                return Left::Interrupted;
             }
-            Ok(exit) => {
-                let reason = format!("KVM left the guest with {exit:?}");
-                self.monitor.failed(self.index, reason);
-                return Next::Park;
+            Ok(VcpuExit::Shutdown) => return Left::Shutdown,
+            Ok(exit) => return Left::Failure(format!("KVM left the guest with {exit:?}")),
+            Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {
+                return Left::Interrupted;
             }
-            Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {}
-            Err(error) => {
-                self.monitor
-                    .failed(self.index, format!("running the guest: {error}"));
-                return Next::Park;
-            }
+            Err(error) => return Left::Failure(format!("running the guest: {error}")),
         }
-        Next::Run
+        Left::Access
+    }
+
+    /// Bytes of one port access. A string instruction (`rep ins`) makes several of them in one exit, all to
+    /// the same port.
+    fn port_width(&mut self) -> usize {
+        // SAFETY: KVM has just left the guest for a port, and so has filled in this part of the union.
+        let io = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.io };
+        usize::from(io.size).max(1)
     }
 }
+
+#[cfg(test)]
+mod tests;

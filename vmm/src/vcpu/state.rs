@@ -1,14 +1,23 @@
 //! A vCPU's architectural state: taken when it is created, put back at every reset.
+#![allow(unsafe_code)] // KVM_SET_XSAVE takes the size of its argument on trust.
 
 use kvm_bindings::{
     KVM_MAX_MSR_ENTRIES, Msrs, kvm_debugregs, kvm_fpu, kvm_lapic_state, kvm_mp_state,
-    kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs,
+    kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
 };
-use kvm_ioctls::{Kvm, VcpuFd};
+use kvm_ioctls::{Cap, Kvm, KvmNestedStateBuffer, VcpuFd};
 
 /// The time stamp counter runs on over a reset, in step on all vCPUs; writing it on one after the other
 /// would put them out of step.
 const MSR_IA32_TSC: u32 = 0x10;
+/// Memory types: variable ranges, fixed ranges, the default. Not every KVM lists them among its MSRs.
+const MSRS_MTRR: [std::ops::RangeInclusive<u32>; 5] = [
+    0x200..=0x20F,
+    0x250..=0x250,
+    0x258..=0x259,
+    0x268..=0x26F,
+    0x2FF..=0x2FF,
+];
 
 /// What a KVM call on a vCPU was for, and what KVM said.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +36,11 @@ pub struct PowerOnState {
     mp_state: kvm_mp_state,
     regs: kvm_regs,
     sregs: kvm_sregs,
+    /// Out of VMX operation and of any nested guest. Absent where KVM does not nest.
+    nested: Option<Box<KvmNestedStateBuffer>>,
     fpu: kvm_fpu,
+    /// What the FPU state leaves out: AVX, protection keys. Absent where the host's CPU has no XSAVE.
+    xsave: Option<Box<kvm_xsave>>,
     xcrs: Option<kvm_xcrs>,
     debug_regs: kvm_debugregs,
     lapic: kvm_lapic_state,
@@ -60,7 +73,9 @@ impl PowerOnState {
             sregs: fd
                 .get_sregs()
                 .map_err(failed("reading the segment registers"))?,
+            nested: nested_state(fd, kvm),
             fpu: fd.get_fpu().map_err(failed("reading the FPU state"))?,
+            xsave: xsave_state(fd, kvm),
             // Absent where the host's CPU has no XSAVE.
             xcrs: fd.get_xcrs().ok(),
             debug_regs: fd
@@ -92,12 +107,21 @@ impl PowerOnState {
         let mut sregs = entry.map_or(self.sregs, |entry| entry.sregs);
         sregs.apic_base = self.sregs.apic_base;
         sregs.interrupt_bitmap = [0; 4];
+        // First: a vCPU in VMX operation does not take the control registers of power-on, and what a vCPU
+        // in a nested guest takes would be that guest's.
+        if let Some(nested) = &self.nested {
+            fd.set_nested_state(nested)
+                .map_err(failed("leaving nested virtualisation"))?;
+        }
         fd.set_sregs(&sregs)
             .map_err(failed("resetting the segment registers"))?;
         fd.set_regs(regs)
             .map_err(failed("resetting the registers"))?;
         fd.set_fpu(&self.fpu)
             .map_err(failed("resetting the FPU state"))?;
+        if let Some(xsave) = &self.xsave {
+            set_xsave(fd, xsave).map_err(failed("resetting the vector registers"))?;
+        }
         if let Some(xcrs) = &self.xcrs {
             fd.set_xcrs(xcrs)
                 .map_err(failed("resetting the extended control registers"))?;
@@ -114,15 +138,40 @@ impl PowerOnState {
     }
 }
 
-/// Reads every MSR that KVM lists and takes back: those are reset with the vCPU.
+/// The XSAVE state of a vCPU that has not run yet, if KVM has one and takes it back.
+fn xsave_state(fd: &VcpuFd, kvm: &Kvm) -> Option<Box<kvm_xsave>> {
+    let state = Box::new(fd.get_xsave().ok()?);
+    let known = kvm.check_extension(Cap::Xsave) && set_xsave(fd, &state).is_ok();
+    known.then_some(state)
+}
+
+fn set_xsave(fd: &VcpuFd, state: &kvm_xsave) -> Result<(), kvm_ioctls::Error> {
+    // SAFETY: KVM reads more than the 4 KiB of a `kvm_xsave` only for features that a process has to ask
+    // for before it creates vCPUs (ARCH_REQ_XCOMP_GUEST_PERM), which this one does not.
+    unsafe { fd.set_xsave(state) }
+}
+
+/// The nested state of a vCPU that has not run yet, if KVM has one and takes it back.
+fn nested_state(fd: &VcpuFd, kvm: &Kvm) -> Option<Box<KvmNestedStateBuffer>> {
+    let mut state = Box::new(KvmNestedStateBuffer::empty());
+    let known = kvm.check_extension(Cap::NestedState)
+        && fd.nested_state(&mut state).is_ok()
+        && fd.set_nested_state(&state).is_ok();
+    known.then_some(state)
+}
+
+/// Reads every MSR that KVM lists, and the MTRRs, where it takes them back: those are reset with the vCPU.
 fn resettable_msrs(vcpu: u8, fd: &VcpuFd, kvm: &Kvm) -> Result<Vec<kvm_msr_entry>, VcpuError> {
     let list = kvm.get_msr_index_list().map_err(|source| VcpuError {
         vcpu,
         doing: "listing MSRs",
         source,
     })?;
+    let listed = list.as_slice();
+    let unlisted = MSRS_MTRR.into_iter().flatten();
+    let unlisted = unlisted.filter(|index| !listed.contains(index));
     let mut kept = Vec::new();
-    for &index in list.as_slice() {
+    for index in listed.iter().copied().chain(unlisted) {
         let one = [kvm_msr_entry {
             index,
             ..Default::default()
