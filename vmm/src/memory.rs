@@ -77,7 +77,12 @@ pub fn create(config: &api::config::MemoryConfig) -> Result<GuestMemory, MemoryE
     if config.size > low {
         ranges.push((HIGH_MEMORY, low, config.size - low));
     }
-    let mut flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+    let mut flags = libc::MAP_SHARED;
+    if !config.hugepages {
+        // Huge pages are reserved here and now: where there are too few, this fails, and not, with SIGBUS,
+        // the first access to one that is missing.
+        flags |= libc::MAP_NORESERVE;
+    }
     if config.prefault {
         flags |= libc::MAP_POPULATE;
     }
@@ -162,6 +167,16 @@ mod tests {
                 (HIGH_MEMORY, (6 << 30) - LOW_MEMORY_END)
             ]
         );
+    }
+
+    #[test]
+    fn more_huge_pages_than_the_host_has_are_refused() {
+        // 4 TiB of them.
+        let config = api::config::MemoryConfig {
+            hugepages: true,
+            ..config(4 << 40)
+        };
+        assert!(create(&config).is_err());
     }
 
     #[test]
