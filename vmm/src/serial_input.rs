@@ -1,6 +1,7 @@
 //! What is typed into the serial port: standard input or a socket's client, read by the event loop.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -18,8 +19,13 @@ const INPUT: u32 = 2;
 
 /// Where input comes from.
 pub enum Source {
-    /// Standard input, raw while this lives where it is a terminal.
-    Stdin(Option<RawTerminal>),
+    /// Standard input.
+    Stdin {
+        /// A descriptor of its own, as std's handle keeps what it has read ahead; none after its end.
+        input: Option<File>,
+        /// Raw while this lives where it is a terminal.
+        terminal: Option<RawTerminal>,
+    },
     /// A Unix socket.
     Socket(SerialSocket),
 }
@@ -52,15 +58,18 @@ impl SerialInput {
 
     fn input_fd(&self) -> Option<RawFd> {
         match &self.source {
-            Source::Stdin(_) => Some(io::stdin().as_raw_fd()),
+            Source::Stdin { input, .. } => input.as_ref().map(AsRawFd::as_raw_fd),
             Source::Socket(socket) => socket.client_fd(),
         }
     }
 
     fn read(&mut self, ops: &mut EventOps) {
         let mut bytes = [0; CHUNK];
-        let input = match &self.source {
-            Source::Stdin(_) => match io::stdin().lock().read(&mut bytes) {
+        let input = match &mut self.source {
+            Source::Stdin { input: None, .. } => SocketInput::Nothing,
+            Source::Stdin {
+                input: Some(input), ..
+            } => match input.read(&mut bytes) {
                 Ok(0) => SocketInput::Closed,
                 Ok(count) => SocketInput::Bytes(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => SocketInput::Nothing,
@@ -76,8 +85,10 @@ impl SerialInput {
             SocketInput::Nothing => {}
             SocketInput::Closed => {
                 self.poll_input(ops, false);
-                if let Source::Socket(socket) = &self.source {
-                    socket.hang_up();
+                match &mut self.source {
+                    // Or its end would be reported again and again.
+                    Source::Stdin { input, .. } => *input = None,
+                    Source::Socket(socket) => socket.hang_up(),
                 }
             }
         }
@@ -138,5 +149,35 @@ impl MutEventSubscriber for SerialInput {
             watch(socket.listener_fd(), LISTENER);
         }
         self.poll_input(ops, true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use devices::legacy::ConsoleOutput;
+    use event_manager::{EventManager, SubscriberOps};
+    use vmm_sys_util::eventfd::EventFd;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_standard_input_is_seen_once() {
+        let serial = Serial::new(EventFd::new(0).unwrap(), ConsoleOutput::null()).unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let source = Source::Stdin {
+            input: Some(File::from(std::os::fd::OwnedFd::from(reader))),
+            terminal: None,
+        };
+        let mut manager = EventManager::new().unwrap();
+        manager.add_subscriber(SerialInput::new(Arc::new(serial), source));
+        writer.write_all(b"root\n").unwrap();
+        drop(writer);
+        let mut events = 0;
+        for _ in 0..10 {
+            events += manager.run_with_timeout(20).unwrap();
+        }
+        assert!((1..=2).contains(&events), "{events} events");
     }
 }

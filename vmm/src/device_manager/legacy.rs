@@ -1,6 +1,8 @@
 //! The devices that every machine has beside its PCI hierarchy, and where they answer.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use api::config::{SerialConfig, SerialMode, VmConfig};
@@ -116,11 +118,12 @@ fn serial(config: &SerialConfig, host: &Host) -> Result<Option<SerialPort>, Buil
             (ConsoleOutput::file(path).map_err(failed)?, None)
         }
         SerialMode::Tty => {
-            let terminal = RawTerminal::on_stdin().map_err(failed)?;
-            (
-                ConsoleOutput::stdout().map_err(failed)?,
-                Some(Source::Stdin(terminal)),
-            )
+            let input = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+            let source = Source::Stdin {
+                input: Some(File::from(input)),
+                terminal: RawTerminal::on_stdin().map_err(failed)?,
+            };
+            (ConsoleOutput::stdout().map_err(failed)?, Some(source))
         }
         SerialMode::Socket => {
             let path = config.socket.as_deref().ok_or_else(missing)?;
