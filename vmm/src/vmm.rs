@@ -17,6 +17,9 @@ use crate::exit;
 use crate::mailbox::{Mailbox, Message};
 use crate::vm::{After, Machine, Next};
 
+/// Messages that are dealt with before signals and input are looked at again.
+const MESSAGES_AT_ONCE: usize = 256;
+
 /// A process that owns at most one machine.
 pub struct Vmm {
     machine: Option<Machine>,
@@ -58,14 +61,20 @@ impl Vmm {
             mailbox: self.mailbox.clone(),
         }));
         loop {
-            while let Some(message) = self.mailbox.take() {
+            for _ in 0..MESSAGES_AT_ONCE {
+                let Some(message) = self.mailbox.take() else {
+                    break;
+                };
                 self.handle(message);
                 if let Some(code) = self.exit {
                     return Ok(code);
                 }
+                // At once: the next message may create a machine that wants what this one's port holds.
+                self.follow_serial(&mut manager);
             }
             self.follow_serial(&mut manager);
-            manager.run()?;
+            let forever = self.mailbox.is_empty();
+            manager.run_with_timeout(if forever { -1 } else { 0 })?;
         }
     }
 
