@@ -50,6 +50,11 @@ impl Parts {
         self.folder.join("pciutils")
     }
 
+    /// A folder to lay over the lab host's root, so that it has `curl`.
+    pub fn curl(&self) -> PathBuf {
+        self.folder.join("curl")
+    }
+
     /// The kernel's modules that the lab host inserts, in this order.
     ///
     /// # Errors
@@ -61,6 +66,11 @@ impl Parts {
             .lines()
             .map(|name| folder.join(format!("{name}.ko")))
             .collect())
+    }
+
+    /// A folder of modules that a guest can insert, unpacked.
+    pub fn guest_modules(&self) -> PathBuf {
+        self.folder.join("guest-modules")
     }
 
     /// The kernel's release, as `uname -r` prints it.
