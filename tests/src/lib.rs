@@ -1,6 +1,7 @@
 //! The lab: a real KVM and VFIO host on any machine, and the guest image that runs in it.
 //! Layers, top down: `host` (what a user asks for), `qemu` and `image` (how it is done),
-//! `guest`, `artifacts`, `parts` (what goes in), `cpio` (the archive format).
+//! `guest`, `artifacts`, `parts` (what goes in), `cpio` (the archive format). Beside them, what runs in
+//! it: `suite` takes `scenarios`, the system tests, there and back.
 //! Not implemented: running L1 on a machine's own KVM; it is always emulated.
 
 pub mod artifacts;
@@ -12,6 +13,9 @@ pub mod kvm;
 pub mod parts;
 mod qemu;
 mod run_folder;
+pub mod scenarios;
+pub mod suite;
+pub mod vmlinux;
 pub mod workspace;
 
 pub use artifacts::build_static;

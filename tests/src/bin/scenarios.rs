@@ -1,0 +1,96 @@
+//! Runs system-test scenarios, or measures, on the machine it is started on: the lab host, or a host
+//! whose own KVM works. `cargo test -p lab --test system` and `cargo figures` start it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+use lab::scenarios::run::{self, Place};
+use lab::scenarios::{Files, all, figures};
+
+/// Runs system-test scenarios on this machine's KVM.
+#[derive(Parser)]
+struct Arguments {
+    /// The scenarios to run; without any, all
+    names: Vec<String>,
+    /// List the scenarios
+    #[arg(long)]
+    list: bool,
+    /// Measure instead
+    #[arg(long)]
+    figures: bool,
+    /// Measure only what needs no KVM that runs Linux
+    #[arg(long, requires = "figures")]
+    no_linux: bool,
+    /// The VMM
+    #[arg(long, default_value = "/usr/bin/sundown")]
+    sundown: PathBuf,
+    /// A stock kernel, as a bzImage
+    #[arg(long, default_value = "/lab/vmlinuz")]
+    kernel: PathBuf,
+    /// The same kernel as an ELF file
+    #[arg(long, default_value = "/lab/vmlinux")]
+    vmlinux: PathBuf,
+    /// The guest's initramfs
+    #[arg(long, default_value = "/lab/guest.cpio")]
+    initramfs: PathBuf,
+    /// A folder for drives and sockets; emptied
+    #[arg(long, default_value = "/tmp/scenarios")]
+    work: PathBuf,
+    /// Where results and logs go
+    #[arg(long, default_value = "/output")]
+    output: PathBuf,
+    /// Seconds after which no further scenario is begun
+    #[arg(long, default_value_t = 1500)]
+    time_limit: u64,
+}
+
+fn main() -> ExitCode {
+    match begin(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all is well.
+fn begin(arguments: &Arguments) -> Result<bool> {
+    let mut scenarios = all();
+    if arguments.list {
+        for scenario in scenarios {
+            println!("{} ({} s at most)", scenario.name, scenario.limit.as_secs());
+        }
+        return Ok(true);
+    }
+    let place = Place {
+        files: Files {
+            sundown: arguments.sundown.clone(),
+            kernel: arguments.kernel.clone(),
+            vmlinux: arguments.vmlinux.clone(),
+            initramfs: arguments.initramfs.clone(),
+        },
+        work: arguments.work.clone(),
+        output: arguments.output.clone(),
+        limit: Duration::from_secs(arguments.time_limit),
+    };
+    if arguments.figures {
+        let figures = figures::measure(&place, !arguments.no_linux)?;
+        figures::write(&figures, &place.output)?;
+        return Ok(true);
+    }
+    let names = &arguments.names;
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !scenarios.iter().any(|scenario| scenario.name == **name))
+    {
+        anyhow::bail!("there is no scenario {unknown}; --list shows all");
+    }
+    scenarios.retain(|scenario| names.is_empty() || names.iter().any(|name| name == scenario.name));
+    let outcomes = run::run(&scenarios, &place)?;
+    Ok(outcomes.iter().all(|outcome| outcome.error.is_none()))
+}

@@ -1,0 +1,71 @@
+//! The system tests: what a machine must do on a true KVM, with a stock kernel as its guest.
+//! Layers, top down: `run` and `result`; a file a subject; `machine`, a running machine with its console
+//! and events; `process`, `plan`, `tiny`, `order`, what a machine is made of and checked by.
+
+mod actions;
+mod api_calls;
+mod console;
+mod cpus;
+mod data;
+mod errors;
+pub mod figures;
+mod life;
+mod links;
+mod machine;
+mod order;
+mod pci;
+mod plan;
+mod process;
+mod resets;
+pub mod result;
+pub mod run;
+mod soak;
+mod stage;
+mod teardown;
+mod tiny;
+mod usage;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+pub use stage::{Files, Stage};
+
+/// One system test.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    /// Its name, unique.
+    pub name: &'static str,
+    /// After this it has failed.
+    pub limit: Duration,
+    /// What it does.
+    pub run: fn(&mut Stage) -> Result<()>,
+}
+
+impl Scenario {
+    const fn new(name: &'static str, seconds: u64, run: fn(&mut Stage) -> Result<()>) -> Self {
+        Self {
+            name,
+            limit: Duration::from_secs(seconds),
+            run,
+        }
+    }
+}
+
+/// All scenarios, the quick ones first.
+pub fn all() -> Vec<Scenario> {
+    [
+        errors::SCENARIOS,
+        api_calls::SCENARIOS,
+        teardown::SCENARIOS,
+        actions::SCENARIOS,
+        links::SCENARIOS,
+        cpus::SCENARIOS,
+        resets::SCENARIOS,
+        life::SCENARIOS,
+        pci::SCENARIOS,
+        soak::SCENARIOS,
+        data::SCENARIOS,
+    ]
+    .concat()
+}

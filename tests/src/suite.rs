@@ -1,0 +1,148 @@
+//! Takes scenarios and measurements to where a KVM is, and their results back: into the lab host, or
+//! straight to this machine where its own KVM runs Linux.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::artifacts::{build_static, stripped};
+use crate::guest::{self, GuestImage};
+use crate::host::{Job, LabHost};
+use crate::kvm::host_kvm_runs_linux;
+use crate::parts::Parts;
+use crate::scenarios::figures::{FIGURES, Figure};
+use crate::scenarios::result::{Outcome, RESULTS};
+use crate::{vmlinux, workspace};
+
+/// No scenario begins after this many seconds.
+const SCENARIOS_LIMIT: u64 = 1500;
+/// For the scenario that has begun by then, and the lab host itself.
+const GRACE: u64 = 300;
+const FIGURES_LIMIT: u64 = 1500;
+/// The largest machine measured has 8 GiB, all of it in use.
+const FIGURES_MEMORY_MIB: u64 = 12 << 10;
+
+/// Runs the scenarios of these names. Their progress appears on standard output.
+///
+/// # Errors
+/// When they could not be run; how each ended is in the outcomes.
+pub fn run(names: &[String], output: &Path) -> Result<Vec<Outcome>> {
+    let mut arguments = vec!["--time-limit".to_owned(), SCENARIOS_LIMIT.to_string()];
+    arguments.extend_from_slice(names);
+    let results = output.join(RESULTS);
+    // An older run's must not be taken for this one's.
+    let _ = fs::remove_dir_all(output);
+    if host_kvm_runs_linux().is_ok() {
+        here(&arguments, output)?;
+    } else {
+        let host = LabHost {
+            time_limit: Duration::from_secs(SCENARIOS_LIMIT + GRACE),
+            ..LabHost::default()
+        };
+        in_lab(&host, arguments, output)?;
+    }
+    read(&results)
+}
+
+/// Measures. Returns each set of figures with where it was measured.
+///
+/// # Errors
+/// When something could not be measured.
+pub fn measure(output: &Path) -> Result<Vec<(&'static str, Vec<Figure>)>> {
+    let _ = fs::remove_dir_all(output);
+    let arguments = vec!["--figures".to_owned()];
+    let linux = host_kvm_runs_linux().is_ok();
+    let mut sets = Vec::new();
+    if Path::new("/dev/kvm").exists() {
+        // What needs no Linux guest is measured at the machine's own speed.
+        let output = output.join("machine");
+        let mut arguments = arguments.clone();
+        if !linux {
+            arguments.push("--no-linux".to_owned());
+        }
+        here(&arguments, &output)?;
+        sets.push(("this machine", read(&output.join(FIGURES))?));
+    }
+    if !linux {
+        let output = output.join("lab");
+        let host = LabHost {
+            memory_mib: FIGURES_MEMORY_MIB,
+            time_limit: Duration::from_secs(FIGURES_LIMIT),
+            ..LabHost::default()
+        };
+        in_lab(&host, arguments, &output)?;
+        sets.push(("the lab host, emulated", read(&output.join(FIGURES))?));
+    }
+    Ok(sets)
+}
+
+fn image() -> Result<GuestImage> {
+    Ok(GuestImage {
+        files: vec![(Parts::ready()?.guest_modules(), "/lib/modules".into())],
+        with_pciutils: true,
+        ..GuestImage::default()
+    })
+}
+
+fn scenarios_binary() -> Result<PathBuf> {
+    build_static(&["-p", "lab", "--bin", "scenarios"])?
+        .remove("scenarios")
+        .context("cargo built no binary named scenarios")
+}
+
+fn in_lab(host: &LabHost, arguments: Vec<String>, output: &Path) -> Result<()> {
+    let kernel = Parts::ready()?.vmlinuz();
+    let job = Job {
+        command: [vec!["/usr/bin/scenarios".to_owned()], arguments].concat(),
+        output: output.to_owned(),
+        ..Job::default()
+    }
+    .with_sundown()?
+    .file(stripped(&scenarios_binary()?)?, "/usr/bin/scenarios")
+    .file(vmlinux::extracted(&kernel)?, "/lab/vmlinux")
+    .with_guest(image()?);
+    match host.run(&job)? {
+        // 1: some scenario failed, which its results say.
+        0 | 1 => Ok(()),
+        code => bail!("the scenarios ended with exit code {code} in the lab host"),
+    }
+}
+
+fn here(arguments: &[String], output: &Path) -> Result<()> {
+    let sundown = build_static(&["-p", "vmm", "--bins"])?
+        .remove("sundown")
+        .context("cargo built no binary named sundown")?;
+    let parts = Parts::ready()?;
+    let folder = workspace::lab_target().join(format!("scenarios-{}", std::process::id()));
+    let initramfs = folder.join("guest.cpio");
+    guest::initramfs(&initramfs, &image()?)?;
+    let mut command = Command::new(scenarios_binary()?);
+    for (option, path) in [
+        ("--sundown", &sundown),
+        ("--kernel", &parts.vmlinuz()),
+        ("--vmlinux", &vmlinux::extracted(&parts.vmlinuz())?),
+        ("--initramfs", &initramfs),
+        ("--work", &folder.join("work")),
+        ("--output", &output.to_owned()),
+    ] {
+        command.arg(option).arg(path);
+    }
+    let status = command
+        .args(arguments)
+        .status()
+        .context("could not run the scenarios")?;
+    let _ = fs::remove_dir_all(&folder);
+    match status.code() {
+        Some(0 | 1) => Ok(()),
+        _ => bail!("the scenarios ended with {status}"),
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let text = fs::read(path)
+        .with_context(|| format!("the run left no {}: see its lines above", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is not understood", path.display()))
+}
