@@ -11,6 +11,8 @@ mod results;
 mod table;
 mod vm_folder;
 
+use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -74,13 +76,23 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    match run(&Options::parse_from(arguments())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line. `cargo demo -- --keep` may be written like `cargo demo --keep`, though cargo passes
+/// the dashes on.
+fn arguments() -> impl Iterator<Item = OsString> {
+    let dashes = |(at, argument): &(usize, OsString)| *at == 1 && argument == "--";
+    env::args_os()
+        .enumerate()
+        .filter(move |argument| !dashes(argument))
+        .map(|(_, argument)| argument)
 }
 
 fn run(options: &Options) -> Result<()> {
