@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use api::config::PayloadConfig;
@@ -163,6 +164,11 @@ impl Payload {
             }
             Kernel::Elf(file) => {
                 let loaded = Elf::load(memory, None, file, Some(KERNEL)).map_err(unreadable)?;
+                clear_zeroed(memory, file).map_err(|error| PayloadError::Read {
+                    what: "kernel",
+                    path: path.clone(),
+                    reason: error.to_string(),
+                })?;
                 let PvhBootCapability::PvhEntryPresent(pvh_entry) = loaded.pvh_boot_cap else {
                     return Err(not_bootable("it has no PVH note"));
                 };
@@ -204,6 +210,44 @@ impl Payload {
             .map_err(|error| failed(&error))?;
         Ok(Some((start, size)))
     }
+}
+
+/// Clears what an ELF file's segments have beyond their bytes in the file (`.bss`): the loader takes memory
+/// to be zero there, and after a reset it holds what the boot before left.
+fn clear_zeroed(memory: &GuestMemory, file: &mut File) -> io::Result<()> {
+    const LOADABLE: u64 = 1;
+    const SEGMENT_HEADER: usize = 56;
+    const ZEROES: [u8; 4096] = [0; 4096];
+    let number = |bytes: &[u8]| {
+        let mut number = [0; 8];
+        number[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(number)
+    };
+    let mut header = [0; 64];
+    file.read_exact_at(&mut header, 0)?;
+    let (first, count) = (number(&header[32..40]), number(&header[56..58]));
+    for index in 0..count {
+        let mut segment = [0; SEGMENT_HEADER];
+        file.read_exact_at(
+            &mut segment,
+            first.saturating_add(index * SEGMENT_HEADER as u64),
+        )?;
+        let (start, in_file) = (number(&segment[24..32]), number(&segment[32..40]));
+        let size = number(&segment[40..48]);
+        if number(&segment[..4]) != LOADABLE || size <= in_file {
+            continue;
+        }
+        let end = start.saturating_add(size);
+        let mut at = start.saturating_add(in_file);
+        while at < end {
+            let bytes = ZEROES.len().min((end - at) as usize);
+            memory
+                .write_slice(&ZEROES[..bytes], GuestAddress(at))
+                .map_err(io::Error::other)?;
+            at += bytes as u64;
+        }
+    }
+    Ok(())
 }
 
 fn too_small(needed: u64) -> PayloadError {

@@ -30,6 +30,42 @@ fn bzimage() -> Vec<u8> {
     image
 }
 
+/// An ELF file with a PVH entry and one segment at 16 MiB: four bytes in the file, 8 KiB in memory.
+fn elf() -> Vec<u8> {
+    fn put(image: &mut [u8], at: usize, value: u64, width: usize) {
+        image[at..at + width].copy_from_slice(&value.to_le_bytes()[..width]);
+    }
+    let mut image = vec![0; 0x300];
+    image[..7].copy_from_slice(b"\x7FELF\x02\x01\x01");
+    for (at, value, width) in [(24, 0x100_0000, 8), (32, 64, 8), (54, 56, 2), (56, 2, 2)] {
+        put(&mut image, at, value, width);
+    }
+    // A note of 20 bytes: name and value are 4 bytes each, type 18 is the PVH entry.
+    for (at, value, width) in [(64, 4, 4), (72, 0x200, 8), (96, 20, 8), (104, 20, 8)] {
+        put(&mut image, at, value, width);
+    }
+    for (at, value) in [
+        (0x200, 4),
+        (0x204, 4),
+        (0x208, 18),
+        (0x20C, 0x006E_6558),
+        (0x210, 0x100_0000),
+    ] {
+        put(&mut image, at, value, 4);
+    }
+    for (at, value, width) in [
+        (120, 1, 4),
+        (128, 0x2F0, 8),
+        (144, 0x100_0000, 8),
+        (152, 4, 8),
+        (160, 0x2000, 8),
+    ] {
+        put(&mut image, at, value, width);
+    }
+    image[0x2F0..0x2F4].copy_from_slice(b"CODE");
+    image
+}
+
 fn config(kernel: &Path, initramfs: Option<&Path>, cmdline: &str) -> PayloadConfig {
     PayloadConfig {
         kernel: kernel.to_owned(),
@@ -76,6 +112,27 @@ fn a_second_load_gives_the_same_memory() {
     let second = payload.load(&memory, GuestAddress(0xE0000)).unwrap();
     assert_eq!(first.regs, second.regs);
     assert_eq!(memory.read_obj::<[u8; 4]>(KERNEL).unwrap(), *b"CODE");
+}
+
+#[test]
+fn what_an_elf_file_leaves_out_is_zero_at_every_boot() {
+    let kernel = file(&elf());
+    let memory = memory(64);
+    let mut payload = Payload::open(&config(kernel.path(), None, "")).unwrap();
+    for _ in 0..2 {
+        let entry = payload.load(&memory, GuestAddress(0xE0000)).unwrap();
+        assert_eq!(entry.regs.rip, 0x100_0000);
+        let read = |at| memory.read_obj::<u32>(GuestAddress(at)).unwrap();
+        assert_eq!(read(0x100_0000).to_le_bytes(), *b"CODE");
+        assert_eq!((read(0x100_0004), read(0x100_1FFC)), (0, 0));
+        memory
+            .write_slice(&[0xCC; 0x3000], GuestAddress(0x100_0000))
+            .unwrap();
+    }
+    assert_eq!(
+        memory.read_obj::<u8>(GuestAddress(0x100_2000)).unwrap(),
+        0xCC
+    );
 }
 
 #[test]
