@@ -15,7 +15,7 @@ use event_manager::{
 
 use crate::exit;
 use crate::mailbox::{Mailbox, Message};
-use crate::vm::{After, Machine, Next};
+use crate::vm::{After, Machine, Next, answer};
 
 /// Messages that are dealt with before signals and input are looked at again.
 const MESSAGES_AT_ONCE: usize = 256;
@@ -115,13 +115,15 @@ impl Vmm {
                     self.exit = Some(exit::ERROR);
                 }
             }
-            Next::Delete => {
+            Next::Delete(replies) => {
                 self.machine = None;
                 self.events.push(EventKind::VmDeleted);
+                answer(replies);
             }
-            Next::Exit(code) => {
+            Next::Exit(code, replies) => {
                 self.machine = None;
                 self.exit = Some(code);
+                answer(replies);
             }
         }
         let stopped = self.machine.as_ref().is_some_and(Machine::is_stopped);
@@ -164,8 +166,7 @@ impl Vmm {
                 return self.go(next);
             }
             (Request::Shutdown, None) => {
-                reply.send(Ok(Response::Done));
-                return self.go(Next::Exit(exit::OFF));
+                return self.go(Next::Exit(exit::OFF, vec![reply]));
             }
             (_, None) => Err(conflict(
                 call,

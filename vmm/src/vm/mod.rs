@@ -34,6 +34,7 @@ pub use chipset::KvmError;
 pub use create::CreateError;
 pub use history::History;
 pub use teardown::After;
+pub(crate) use teardown::answer;
 
 use crate::boot::Payload;
 use crate::boot::acpi::AcpiTables;
@@ -82,16 +83,16 @@ enum State {
 }
 
 /// What the owner of the machine has to do next.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Next {
     /// Nothing: it goes on by itself.
     GoOn,
     /// Nothing, but the machine stands still though it should have booted.
     Failed,
-    /// Drop the machine.
-    Delete,
-    /// End the process with this exit code.
-    Exit(u8),
+    /// Drop the machine, then say so: its files are free for another process by then.
+    Delete(Vec<Reply>),
+    /// Drop the machine, say so, and end the process with this exit code.
+    Exit(u8, Vec<Reply>),
 }
 
 impl Machine {
@@ -186,16 +187,15 @@ impl Machine {
                 Next::GoOn
             }
             State::Created | State::Stopped => {
-                let answer = match after {
-                    After::Boot | After::Stop => {
-                        Err(self.wrong_state("vm.shutdown", "it must be running or paused"))
+                let replies = Vec::from_iter(reply);
+                if let After::Boot | After::Stop = after {
+                    for reply in replies {
+                        let wanted = "it must be running or paused";
+                        reply.send(Err(self.wrong_state("vm.shutdown", wanted)));
                     }
-                    After::Delete | After::Exit(_) => Ok(api::request::Response::Done),
-                };
-                if let Some(reply) = reply {
-                    reply.send(answer);
+                    return Next::GoOn;
                 }
-                after.next()
+                after.next(replies)
             }
         }
     }

@@ -47,12 +47,23 @@ impl After {
         }
     }
 
-    pub(super) fn next(self) -> Next {
+    /// What the owner of the machine has to do, and whom it has to answer.
+    pub(super) fn next(self, replies: Vec<Reply>) -> Next {
         match self {
-            Self::Boot | Self::Stop => Next::GoOn,
-            Self::Delete => Next::Delete,
-            Self::Exit(code) => Next::Exit(code),
+            Self::Boot | Self::Stop => {
+                answer(replies);
+                Next::GoOn
+            }
+            Self::Delete => Next::Delete(replies),
+            Self::Exit(code) => Next::Exit(code, replies),
         }
+    }
+}
+
+/// Tells everybody who waited that it is done.
+pub(crate) fn answer(replies: Vec<Reply>) {
+    for reply in replies {
+        reply.send(Ok(Response::Done));
     }
 }
 
@@ -250,9 +261,10 @@ impl Machine {
             }
         }
         self.history.keep(report);
-        for reply in replies {
-            reply.send(Ok(Response::Done));
+        if failed {
+            answer(replies);
+            return Next::Failed;
         }
-        if failed { Next::Failed } else { after.next() }
+        after.next(replies)
     }
 }
