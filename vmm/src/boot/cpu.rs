@@ -10,6 +10,9 @@ const MSR_MTRR_DEFAULT_TYPE: u32 = 0x2FF;
 /// MTRRs enabled, write-back everywhere that no range says otherwise.
 const MTRR_ENABLED_WRITE_BACK: u64 = 1 << 11 | 6;
 
+/// How Intel's vendor string begins, in EBX of the first leaf.
+const INTEL: u32 = u32::from_le_bytes(*b"Genu");
+
 const APIC_LVT_LINT0: usize = 0x350;
 const APIC_LVT_LINT1: usize = 0x360;
 const DELIVERY_NMI: u32 = 0x4 << 8;
@@ -80,6 +83,9 @@ impl CpuTemplate {
         let mut entries = self.supported.as_slice().to_vec();
         // Made anew below, as many sub-leaves as there are levels.
         entries.retain(|entry| !matches!(entry.function, 0xB | 0x1F | 0x8000_0026));
+        let intel = entries
+            .iter()
+            .any(|entry| entry.function == 0 && entry.ebx == INTEL);
         let highest = entries
             .iter()
             .filter(|entry| entry.function < 0x4000_0000)
@@ -109,9 +115,13 @@ impl CpuTemplate {
                 }
                 // The highest basic leaf covers the topology leaf.
                 0x0 => entry.eax = entry.eax.min(0x1F),
-                // More than one core, the old AMD way of saying it.
-                0x8000_0001 => entry.ecx = entry.ecx & !(1 << 1) | u32::from(count > 1) << 1,
-                0x8000_0008 => entry.ecx = entry.ecx & !0xF0FF | id_bits << 12 | (count - 1),
+                // More than one core, the old AMD way of saying it; reserved on Intel's.
+                0x8000_0001 if !intel => {
+                    entry.ecx = entry.ecx & !(1 << 1) | u32::from(count > 1) << 1
+                }
+                0x8000_0008 if !intel => {
+                    entry.ecx = entry.ecx & !0xF0FF | id_bits << 12 | (count - 1)
+                }
                 // AMD's caches: the third level is shared by all.
                 0x8000_001D if entry.eax & 0x1F != 0 => {
                     let sharing = if entry.eax >> 5 & 7 == 3 {
@@ -224,6 +234,19 @@ mod tests {
             assert_eq!(leaf(&entries, 0x8000_0008, 0).ecx & 0xFF, count - 1);
             assert_eq!(leaf(&entries, 0x1, 0).ebx >> 16 & 0xFF, count);
         }
+    }
+
+    #[test]
+    fn amds_way_of_counting_cores_stays_with_amd() {
+        let mut template = template();
+        for entry in template.supported.as_mut_slice() {
+            if entry.function == 0 {
+                entry.ebx = INTEL;
+            }
+        }
+        let entries = template.entries(0, 4);
+        assert_eq!(leaf(&entries, 0x8000_0008, 0).ecx, 0);
+        assert_eq!(leaf(&entries, 0xB, 1).ebx, 4);
     }
 
     #[test]
