@@ -105,6 +105,12 @@ pub trait Device: Send + Sync {
     /// guest-visible state as after power-on. Host resources (files, eventfds, mappings) stay.
     fn shut_down(&self, by: Deadline, phases: &mut Phases) -> Result<Finish, ShutdownError>;
 
+    /// Whether nothing of the device can reach guest memory any more. Asked of a device that was given up
+    /// in its teardown: one that is not quiet keeps the machine from booting in that memory.
+    fn is_quiet(&self) -> bool {
+        true
+    }
+
     /// Gives host resources back: at unplug and when the machine is deleted, after `shut_down`.
     fn release(&self);
 }

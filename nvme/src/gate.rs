@@ -66,6 +66,11 @@ impl Gate {
         state.inside == 0
     }
 
+    /// Whether nobody is inside.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.state).inside == 0
+    }
+
     /// Runs `then` once nobody is inside a closed gate: on the thread that leaves last, or here and now.
     pub(crate) fn when_empty(&self, then: impl FnOnce() + Send + 'static) {
         let mut state = lock(&self.state);

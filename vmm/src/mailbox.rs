@@ -33,6 +33,8 @@ pub enum Message {
         /// Why.
         reason: String,
     },
+    /// The process is to end without waiting for anything.
+    EndNow,
     /// The teardown that was started has ended.
     TeardownEnded(Box<TeardownRun>),
 }

@@ -58,6 +58,7 @@ impl Vmm {
         manager.add_subscriber(Box::new(Wake(self.mailbox.clone())));
         manager.add_subscriber(Box::new(Signals {
             source: signals,
+            asked: false,
             mailbox: self.mailbox.clone(),
         }));
         loop {
@@ -97,6 +98,10 @@ impl Vmm {
                 if let Some(machine) = &mut self.machine {
                     machine.vcpu_failed(vcpu, &reason, after);
                 }
+                Next::GoOn
+            }
+            Message::EndNow => {
+                self.exit = Some(exit::ERROR);
                 Next::GoOn
             }
             Message::TeardownEnded(run) => match &mut self.machine {
@@ -263,15 +268,23 @@ impl MutEventSubscriber for Wake {
 /// Turns a signal that asks the process to end into the request that a client would send.
 struct Signals<S> {
     source: S,
+    /// The first signal has been seen; a second one waits for no device.
+    asked: bool,
     mailbox: Arc<Mailbox>,
 }
 
 impl<S: AsRawFd + io::Read> MutEventSubscriber for Signals<S> {
     fn process(&mut self, _: Events, _: &mut EventOps) {
         let mut bytes = [0; 16];
-        if self.source.read(&mut bytes).is_ok_and(|count| count > 0) {
-            let (reply, _) = Reply::channel();
-            self.mailbox.put(Message::Request(Request::Shutdown, reply));
+        for _ in 0..self.source.read(&mut bytes).unwrap_or(0) {
+            let message = if self.asked {
+                Message::EndNow
+            } else {
+                let (reply, _) = Reply::channel();
+                Message::Request(Request::Shutdown, reply)
+            };
+            self.asked = true;
+            self.mailbox.put(message);
         }
     }
 

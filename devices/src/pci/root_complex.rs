@@ -1,6 +1,7 @@
 //! The root complex: the host bridge, the two ways to configuration space (ECAM and the ports CF8 to
 //! CFF), and memory accesses to BARs.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,7 @@ use vm_device::bus::{MmioAddress, MmioAddressOffset, PioAddress, PioAddressOffse
 use vm_device::{DeviceMmio, DevicePio};
 use vm_memory::GuestAddress;
 
-use super::bus::{Address, Bus, DevFn, Node};
+use super::bus::{Address, Bus, DevFn, Node, Visit};
 use super::config_space::{ConfigSpace, Identity};
 use super::function::Decode;
 use super::placement::Placement;
@@ -100,7 +101,18 @@ impl RootComplex {
 
     /// The address at which the guest reaches a function now, if it does.
     pub fn address_of(&self, id: &str) -> Option<Address> {
-        find_address(&self.bus, id)
+        let visits = self.bus.walk();
+        let visit = visits.iter().find(|visit| visit.node.id() == id)?;
+        address_of(&self.bus, visit)
+    }
+
+    /// The addresses of all functions that the guest reaches now, by id.
+    pub fn addresses(&self) -> HashMap<&str, Address> {
+        let visits = self.bus.walk();
+        let reached = visits
+            .iter()
+            .filter_map(|visit| Some((visit.node.id(), address_of(&self.bus, visit)?)));
+        reached.collect()
     }
 
     /// Reads the configuration register at `offset` (a multiple of 4) of the function at `address`.
@@ -157,9 +169,7 @@ fn route(root: &Bus, address: Address) -> Option<&Node> {
     bus.at(address.devfn)
 }
 
-fn find_address(root: &Bus, id: &str) -> Option<Address> {
-    let visits = root.walk();
-    let visit = visits.iter().find(|visit| visit.node.id() == id)?;
+fn address_of(root: &Bus, visit: &Visit<'_>) -> Option<Address> {
     let above = visit.parent.and_then(Node::behind);
     let bus = above.map_or(0, |behind| behind.bridge.bus_numbers().secondary);
     let address = Address {
@@ -167,7 +177,7 @@ fn find_address(root: &Bus, id: &str) -> Option<Address> {
         devfn: visit.node.devfn(),
     };
     route(root, address)
-        .filter(|node| node.id() == id)
+        .filter(|node| node.id() == visit.node.id())
         .map(|_| address)
 }
 

@@ -73,7 +73,7 @@ impl Device for Controller {
     /// `DeadlinePassed` when the backend is stuck. No completion is written and no interrupt sent any
     /// more, the registers are reset, and the controller does not become ready again before the stuck call
     /// ends. But a read that is stuck in the host's kernel still owns the guest memory that it reads to:
-    /// the memory must not be used again.
+    /// until it ends the device is not quiet.
     fn shut_down(&self, by: Deadline, phases: &mut Phases) -> Result<Finish, ShutdownError> {
         let start = Instant::now();
         let quiesced = phases.run("quiesce", || self.quiesce(by));
@@ -89,6 +89,12 @@ impl Device for Controller {
         let end = done.max(start + self.teardown_latency);
         phases.record("modelled-latency", done, end);
         Ok(Finish::At(end))
+    }
+
+    fn is_quiet(&self) -> bool {
+        lock(&self.registers)
+            .draining()
+            .is_none_or(|session| session.gate.is_empty())
     }
 
     fn release(&self) {

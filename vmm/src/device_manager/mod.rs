@@ -4,6 +4,7 @@ pub mod build;
 mod legacy;
 pub mod teardown;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +12,7 @@ use api::config::{OnTimeout, TeardownPolicy};
 use api::state::{LegacyNode, Topology, TopologyNode};
 use devices::legacy::AcpiPm;
 use devices::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
-use devices::pci::{Bus, FirmwareError, Node, RootComplex, number_buses};
+use devices::pci::{Address, Bus, FirmwareError, Node, RootComplex, number_buses};
 use nvme::Engine;
 
 use crate::interrupts::InterruptRouting;
@@ -61,8 +62,8 @@ impl Target for Targets {
 pub struct GivenUp {
     /// Gone from the guest.
     pub quarantined: Vec<String>,
-    /// The one for whose sake the machine must not boot again.
-    pub stopping: Option<String>,
+    /// The one for whose sake the machine must not boot again, and why.
+    pub stopping: Option<(String, &'static str)>,
 }
 
 impl DeviceManager {
@@ -110,9 +111,10 @@ impl DeviceManager {
         observer: Arc<dyn Observer>,
     ) -> Teardown {
         let mut list = self.list.clone();
-        for number in 0..list.len() {
-            let address = self.address(&list.node(number).id);
-            list.set_address(number, address);
+        for (id, address) in self.root_complex.addresses() {
+            if let Some(number) = list.find(id) {
+                list.set_address(number, Some(in_segment(address)));
+            }
         }
         Teardown::new(
             Arc::new(list),
@@ -133,13 +135,22 @@ impl DeviceManager {
             if let Some(listed) = self.targets.0.get(number) {
                 listed.given_up.store(true, Ordering::Release);
             }
+            let quiet = self
+                .targets
+                .0
+                .get(number)
+                .is_none_or(|listed| listed.device.is_quiet());
             match self.list.node(number).on_timeout {
-                OnTimeout::Quarantine => {
+                OnTimeout::Quarantine if quiet => {
                     if self.root_complex.set_quarantined(id, true) {
                         given_up.quarantined.push(id.to_owned());
                     }
                 }
-                OnTimeout::Stop => given_up.stopping = Some(id.to_owned()),
+                // Whatever was asked for: the next boot would share its memory with the device.
+                OnTimeout::Quarantine => {
+                    given_up.stopping = Some((id.to_owned(), "it still uses guest memory"))
+                }
+                OnTimeout::Stop => given_up.stopping = Some((id.to_owned(), "on_timeout: stop")),
             }
         }
         given_up
@@ -172,8 +183,9 @@ impl DeviceManager {
             .nodes()
             .iter()
             .filter(|listed| self.root_complex.bus().find(&listed.id).is_none());
+        let addresses = self.root_complex.addresses();
         Topology {
-            pci: self.branch(self.root_complex.bus()),
+            pci: self.branch(self.root_complex.bus(), &addresses),
             legacy: legacy
                 .map(|listed| LegacyNode {
                     id: listed.id.clone(),
@@ -184,14 +196,18 @@ impl DeviceManager {
         }
     }
 
-    fn branch(&self, bus: &Bus) -> Vec<TopologyNode> {
+    fn branch(&self, bus: &Bus, addresses: &HashMap<&str, Address>) -> Vec<TopologyNode> {
         bus.nodes()
             .iter()
-            .filter_map(|node| self.topology_node(node))
+            .filter_map(|node| self.topology_node(node, addresses))
             .collect()
     }
 
-    fn topology_node(&self, node: &Node) -> Option<TopologyNode> {
+    fn topology_node(
+        &self,
+        node: &Node,
+        addresses: &HashMap<&str, Address>,
+    ) -> Option<TopologyNode> {
         let number = self.list.find(node.id())?;
         let listed = self.list.node(number);
         let names = |numbers: &[usize]| {
@@ -203,7 +219,7 @@ impl DeviceManager {
         Some(TopologyNode {
             id: listed.id.clone(),
             class: listed.class.clone(),
-            address: self.address(&listed.id),
+            address: addresses.get(node.id()).copied().map(in_segment),
             asynchronous: listed.asynchronous,
             deadline_ms: listed.deadline.as_millis() as u64,
             on_timeout: listed.on_timeout,
@@ -212,16 +228,15 @@ impl DeviceManager {
             quarantined: node.is_quarantined(),
             children: node
                 .behind()
-                .map(|behind| self.branch(&behind.bus))
+                .map(|behind| self.branch(&behind.bus, addresses))
                 .unwrap_or_default(),
         })
     }
+}
 
-    fn address(&self, id: &str) -> Option<String> {
-        self.root_complex
-            .address_of(id)
-            .map(|address| format!("0000:{address}"))
-    }
+/// The address with its segment: there is one.
+fn in_segment(address: Address) -> String {
+    format!("0000:{address}")
 }
 
 impl Drop for DeviceManager {

@@ -40,6 +40,16 @@ pub enum CreateError {
         /// What KVM takes.
         most: usize,
     },
+    /// More memory than the guest's physical addresses reach.
+    #[error(
+        "{mib} MiB of memory are asked for; with the {bits} address bits of this host's CPU a guest reaches less"
+    )]
+    MemoryOutOfReach {
+        /// What was asked for.
+        mib: u64,
+        /// The width of an address.
+        bits: u8,
+    },
     /// A KVM call failed.
     #[error("making the virtual machine")]
     Kvm(#[from] KvmError),
@@ -72,26 +82,9 @@ impl From<CreateError> for ApiError {
     fn from(error: CreateError) -> Self {
         match error {
             CreateError::Device(error) => error.into(),
-            CreateError::Payload(error) => {
-                let (code, field) = match &error {
-                    PayloadError::Open { what, source, .. }
-                        if source.kind() == io::ErrorKind::NotFound =>
-                    {
-                        (ErrorCode::FileMissing, format!("payload.{what}"))
-                    }
-                    PayloadError::Open { what, .. } | PayloadError::Read { what, .. } => {
-                        (ErrorCode::BadFile, format!("payload.{what}"))
-                    }
-                    PayloadError::Kind { .. } => (ErrorCode::BadFile, "payload.kernel".to_owned()),
-                    PayloadError::CommandLine(_) => {
-                        (ErrorCode::OutOfRange, "payload.cmdline".to_owned())
-                    }
-                    PayloadError::TooSmall { .. } => {
-                        (ErrorCode::OutOfRange, "memory.size".to_owned())
-                    }
-                    PayloadError::Memory(_) => (ErrorCode::Internal, "payload".to_owned()),
-                };
-                ApiError::from_error(code, &error).with_field(field)
+            CreateError::Payload(error) => error.into(),
+            CreateError::MemoryOutOfReach { .. } => {
+                ApiError::from_error(ErrorCode::OutOfRange, &error).with_field("memory.size")
             }
             CreateError::TooManyVcpus { .. } => {
                 ApiError::from_error(ErrorCode::OutOfRange, &error).with_field("cpus.boot_vcpus")
@@ -133,6 +126,10 @@ impl Machine {
         let template = CpuTemplate::new(&kvm)
             .map_err(KvmError::while_doing("asking for the supported CPUID"))?;
         let mmio64 = memory::mmio64(config.memory.size, template.address_bits());
+        if mmio64.1 == 0 {
+            let (mib, bits) = (config.memory.size >> 20, template.address_bits());
+            return Err(CreateError::MemoryOutOfReach { mib, bits });
+        }
         let host = Host {
             vm: vm.clone(),
             memory: memory.clone(),

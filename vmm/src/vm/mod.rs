@@ -16,6 +16,7 @@
 mod chipset;
 mod create;
 mod history;
+mod start;
 mod teardown;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use devices::memory::GuestMemory;
 pub use chipset::KvmError;
 pub use create::CreateError;
 pub use history::History;
+pub use start::StartError;
 pub use teardown::After;
 pub(crate) use teardown::answer;
 
@@ -104,30 +106,13 @@ impl Machine {
         }
         if let Some(stuck) = &self.stuck {
             let message = format!(
-                "vm.boot: {stuck} was not shut down by its deadline and may still write to guest memory \
-                 (on_timeout: stop); delete the machine and create it anew"
+                "vm.boot: {stuck} was not shut down by its deadline and may still write to guest memory; \
+                 delete the machine and create it anew"
             );
             return Err(ApiError::new(ErrorCode::WrongState, message).with_device(stuck));
         }
         self.reset_requested = None;
-        self.start()
-            .map_err(|error| ApiError::from_error(ErrorCode::Internal, error.as_ref()))
-    }
-
-    /// Puts the machine to power-on, loads the payload and lets the vCPUs run. All vCPUs are paused, all
-    /// devices shut down or never used.
-    fn start(&mut self) -> Result<(), Box<dyn std::error::Error>> {
-        self.chipset.reset()?;
-        self.devices.start_hierarchy()?;
-        self.acpi.write(&self.memory)?;
-        let entry = self.payload.load(&self.memory, self.acpi.rsdp())?;
-        self.vcpus.reset(&entry)?;
-        self.boot += 1;
-        self.mailbox.set_boot(self.boot);
-        self.state = State::Running;
-        self.vcpus.resume();
-        self.events.push(EventKind::VmBooted { boot: self.boot });
-        Ok(())
+        Ok(self.start()?)
     }
 
     /// Stops the vCPUs.

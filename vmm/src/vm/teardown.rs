@@ -225,9 +225,9 @@ impl Machine {
         for id in stuck.quarantined {
             self.events.push(EventKind::DeviceQuarantined { id });
         }
-        if let Some(stuck) = stuck.stopping {
+        if let Some((stuck, why)) = stuck.stopping {
             let message = format!(
-                "{stuck} was not shut down by its deadline and may still write to guest memory (on_timeout: stop): \
+                "{stuck} was not shut down by its deadline ({why}): \
                  the machine stays stopped; delete it and create it anew"
             );
             self.stuck = Some(stuck);
