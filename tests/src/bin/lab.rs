@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use lab::parts::Parts;
 use lab::{Drive, GuestImage, Job, LabHost};
 
 /// Runs a command in the lab host: a machine with a true KVM and true VFIO, emulated.
@@ -46,6 +47,9 @@ struct Arguments {
     /// Take lspci along for guests (7 MiB more in their initramfs)
     #[arg(long)]
     pciutils: bool,
+    /// Take curl along (19 MiB more in the lab host); a shell always has it
+    #[arg(long)]
+    curl: bool,
     /// Leave our binaries and the guest's files out
     #[arg(long)]
     bare: bool,
@@ -91,6 +95,9 @@ fn run(arguments: Arguments) -> Result<i32> {
     for file in &arguments.files {
         let (host, lab) = placed(file)?;
         job = job.file(host, lab);
+    }
+    if arguments.curl || arguments.shell {
+        job = job.file(Parts::ready()?.curl(), "/");
     }
     if !arguments.bare {
         job = job.with_sundown()?.with_guest(GuestImage {
