@@ -46,6 +46,7 @@ impl Machine {
         self.state = State::Running;
         self.vcpus.resume();
         self.events.push(EventKind::VmBooted { boot: self.boot });
+        tracing::info!(boot = self.boot, "the vCPUs run");
         Ok(())
     }
 }

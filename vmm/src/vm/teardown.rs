@@ -169,6 +169,13 @@ impl Machine {
         );
         self.events
             .push(EventKind::TeardownStarted { number, policy });
+        tracing::info!(
+            number,
+            ?cause,
+            ?policy,
+            boot = self.boot,
+            "teardown started"
+        );
         let progress = Progress {
             number,
             ids: self.devices.ids(),
@@ -215,6 +222,11 @@ impl Machine {
             number,
             teardown_ns: report.teardown_ns,
         });
+        tracing::info!(
+            number,
+            teardown_ms = report.teardown_ns / 1_000_000,
+            "teardown ended"
+        );
         let given_up = report
             .devices
             .iter()
