@@ -9,6 +9,7 @@ mod cpus;
 mod data;
 mod errors;
 pub mod figures;
+mod intx;
 mod life;
 mod links;
 mod machine;
@@ -24,6 +25,7 @@ mod stage;
 mod teardown;
 mod tiny;
 mod usage;
+mod vcpu;
 
 use std::time::Duration;
 
@@ -60,6 +62,8 @@ pub fn all() -> Vec<Scenario> {
         teardown::SCENARIOS,
         actions::SCENARIOS,
         links::SCENARIOS,
+        vcpu::SCENARIOS,
+        intx::SCENARIOS,
         cpus::SCENARIOS,
         resets::SCENARIOS,
         life::SCENARIOS,

@@ -26,6 +26,8 @@ pub(super) enum Step {
     Byte(u16, u8),
     /// Writes two bytes to a port.
     Word(u16, u16),
+    /// Executes these bytes.
+    Code(&'static [u8]),
     /// Has no interrupt table and takes an exception.
     TripleFault,
 }
@@ -58,6 +60,7 @@ fn code(steps: &[Step]) -> Vec<u8> {
                 // mov ax, value; out dx, ax
                 code.extend([0x66, 0xB8, low, high, 0x66, 0xEF]);
             }
+            Step::Code(bytes) => code.extend(bytes),
             // ud2
             Step::TripleFault => code.extend([0x0F, 0x0B]),
         }

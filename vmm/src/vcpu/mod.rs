@@ -308,6 +308,3 @@ impl Vcpu {
         usize::from(io.size).max(1)
     }
 }
-
-#[cfg(test)]
-mod tests;
