@@ -178,6 +178,10 @@ fn a_stuck_backend_passes_the_deadline_and_completes_into_nobodys_memory() {
     let by = Deadline::after(Duration::from_millis(30));
     let outcome = guest.controller.shut_down(by, &mut phases);
     assert!(matches!(outcome, Err(ShutdownError::DeadlinePassed { .. })));
+    assert!(
+        !guest.controller.is_quiet(),
+        "two calls are still under way"
+    );
     assert_eq!((guest.csts(), guest.read(offset::CC)), (0, 0));
     let image = guest.bytes(0, 8 << 20);
     guest.interrupts(1);
@@ -194,6 +198,7 @@ fn a_stuck_backend_passes_the_deadline_and_completes_into_nobodys_memory() {
         "commands {written} and {flushed} came late"
     );
     assert_eq!(guest.interrupts(1), 0);
+    assert!(guest.controller.is_quiet());
     guest.enable();
     guest.create_pair(1);
     guest.run(1, transfer(io::READ, 0, 1, DATA, 0)).unwrap();
