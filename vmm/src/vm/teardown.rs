@@ -227,6 +227,9 @@ impl Machine {
             teardown_ms = report.teardown_ns / 1_000_000,
             "teardown ended"
         );
+        for message in &report.warnings {
+            tracing::warn!("teardown {number}: {message}");
+        }
         let given_up = report
             .devices
             .iter()
@@ -247,9 +250,6 @@ impl Machine {
             self.warn(message);
             failed = after == After::Boot;
             after = after.max(After::Stop);
-        }
-        for message in &report.warnings {
-            tracing::warn!("teardown {number}: {message}");
         }
         match after {
             After::Boot => {
