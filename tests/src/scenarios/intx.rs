@@ -38,7 +38,7 @@ fn intx(stage: &mut Stage) -> Result<()> {
             bad == ["0"],
             "{bad:?} drives did not return what was written"
         );
-        let lines = machine.run("grep nvme /proc/interrupts | grep -vc IO-APIC")?;
+        let lines = machine.run("grep nvme /proc/interrupts | grep -v IO-APIC | wc -l")?;
         ensure!(
             lines == ["0"],
             "{lines:?} interrupts of drives are not pins"
