@@ -71,6 +71,9 @@ fn a_tree_keeps_its_shape() {
             (None, "d1", "nvme"),
         ]
     );
+    let place = "pci[0].children[0].children[0].children[0]";
+    assert_eq!(config.place_of("d0").as_deref(), Some(place));
+    assert_eq!(config.place_of("d2"), None);
     let written = serde_json::to_value(&config).unwrap();
     assert_eq!(read(&written).unwrap(), config);
 }

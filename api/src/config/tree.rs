@@ -76,4 +76,12 @@ impl VmConfig {
             .map(|(_, device)| device)
             .find(|device| device.id() == id)
     }
+
+    /// Where the device of the given name is written, such as `pci[1].children[0]`.
+    pub fn place_of(&self, id: &str) -> Option<String> {
+        let mut devices = self.devices();
+        std::iter::from_fn(|| devices.next_place())
+            .find(|place| place.device.id() == id)
+            .map(|place| place.path)
+    }
 }

@@ -67,6 +67,8 @@ pub enum BuildError {
         id: String,
         /// The namespace, from 1.
         number: usize,
+        /// Where its file is configured.
+        field: String,
         /// Why.
         source: BackendError,
     },
@@ -107,15 +109,15 @@ impl From<BuildError> for ApiError {
             BuildError::Config(error) => error.into(),
             BuildError::Backend {
                 ref id,
-                number,
+                ref field,
                 ref source,
+                ..
             } => {
                 let code = match source {
                     BackendError::Locked { .. } => ErrorCode::FileLocked,
                     BackendError::Missing { .. } => ErrorCode::FileMissing,
                     _ => ErrorCode::BadFile,
                 };
-                let field = format!("namespaces[{}].path", number - 1);
                 ApiError::from_error(code, &error)
                     .with_device(id)
                     .with_field(field)
@@ -317,6 +319,7 @@ impl Builder<'_> {
         path: &[DevFn],
     ) -> Result<Arc<Controller>, BuildError> {
         let id = &config.options.id;
+        let place = self.config.place_of(id).unwrap_or_default();
         let mut namespaces: Vec<Arc<dyn Backend>> = Vec::with_capacity(config.namespaces.len());
         for (index, namespace) in config.namespaces.iter().enumerate() {
             let backend =
@@ -324,6 +327,7 @@ impl Builder<'_> {
                     BuildError::Backend {
                         id: id.clone(),
                         number: index + 1,
+                        field: format!("{place}.namespaces[{index}].path"),
                         source,
                     }
                 })?;

@@ -145,8 +145,9 @@ impl TeardownRun {
                         .iter()
                         .map(|phase| PhaseReport {
                             name: phase.name.to_owned(),
-                            start_ns: since(phase.start),
-                            end_ns: since(phase.end),
+                            // A device that was given up had planned beyond its deadline.
+                            start_ns: since(phase.start.min(stamp.end)),
+                            end_ns: since(phase.end.min(stamp.end)),
                         })
                         .collect(),
                     waited_on: self.rules.waits_on[device]

@@ -128,6 +128,22 @@ fn an_overrun_counts_in_the_critical_path() {
 }
 
 #[test]
+fn a_phase_ends_with_the_device_that_was_given_up_in_it() {
+    let spans = [(20, 21), (0, 20), (0, 10)];
+    let (mut run, request) = run(two_drives(), TeardownPolicy::Completion, &spans);
+    // A modelled delay is recorded when it is asked for, up to where it would have ended.
+    let start = run.stamps[1].start;
+    run.stamps[1].phases.record("late", start, start + ms(3000));
+    let report = run.report(&request);
+    let given_up = report
+        .devices
+        .iter()
+        .find(|device| device.id == "a")
+        .unwrap();
+    assert_eq!(given_up.phases[1].end_ns, given_up.end_ns);
+}
+
+#[test]
 fn the_rest_is_filled_in_later() {
     let (run, request) = run(
         two_drives(),
