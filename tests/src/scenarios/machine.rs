@@ -20,6 +20,8 @@ use super::process::Sundown;
 const READY: u8 = 2;
 /// How long a process may take to end once its machine is shut down.
 const END: Duration = Duration::from_secs(20);
+/// How long events are waited for when nothing waits for them any more.
+const LAST_EVENTS: Duration = Duration::from_millis(100);
 
 /// A machine in a process of its own.
 pub(super) struct Machine {
@@ -30,7 +32,7 @@ pub(super) struct Machine {
     config: VmConfig,
     /// The boot that the scenario knows of.
     pub(super) boot: u64,
-    /// How many orders the guest of this boot has been given.
+    /// How many orders the guest has been given, over all boots.
     orders: u64,
     deadline: Instant,
 }
@@ -96,7 +98,6 @@ impl Machine {
             self.boot
         );
         self.boot = boot;
-        self.orders = 0;
         Ok(())
     }
 
@@ -149,19 +150,23 @@ impl Machine {
     /// Has the guest run a shell command. Returns what it printed; a status other than 0 is an error.
     pub(super) fn run(&mut self, command: &str) -> Result<Vec<String>> {
         self.order(command)?;
-        let end = format!("SUNDOWN: did {} ", self.orders);
+        let what = format!("the guest's answer to `{command}`");
+        let (begin, end) = (
+            format!("SUNDOWN: doing {}", self.orders),
+            format!("SUNDOWN: did {} ", self.orders),
+        );
         let mut said = Vec::new();
-        let status = self.process.console.wait_for(
-            &format!("the end of the guest's command `{command}`"),
-            self.deadline,
-            |line| match line.strip_prefix(&end) {
-                Some(status) => Some(status.trim().to_owned()),
-                None => {
-                    said.push(line.to_owned());
-                    None
-                }
-            },
-        )?;
+        let console = &mut self.process.console;
+        console.wait_for(&what, self.deadline, |line| (line == begin).then_some(()))?;
+        let status = console.wait_for(&what, self.deadline, |line| {
+            let status = line
+                .strip_prefix(&end)
+                .map(|status| status.trim().to_owned());
+            if status.is_none() {
+                said.push(line.to_owned());
+            }
+            status
+        })?;
         ensure!(
             status == "0",
             "the guest's command `{command}` failed with status {status}: {}",
@@ -173,7 +178,10 @@ impl Machine {
     /// Gives the guest a command and does not wait for its end.
     pub(super) fn order(&mut self, command: &str) -> Result<()> {
         self.orders += 1;
-        self.process.console.type_line(command)
+        let number = self.orders;
+        self.process
+            .console
+            .type_line(&format!("{number} {command}"))
     }
 
     /// Waits for the reset that this cause makes, and for the vCPUs of the next boot.
@@ -293,5 +301,14 @@ impl Machine {
             "sundown has ended, but its socket is still there"
         );
         Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // What has happened by now but was not waited for belongs in the log too: a scenario that
+        // failed is understood by it.
+        self.deadline = Instant::now() + LAST_EVENTS;
+        while self.next_event("the rest").is_ok() {}
     }
 }

@@ -202,3 +202,6 @@ fn check_sums(report: &TeardownReport) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
