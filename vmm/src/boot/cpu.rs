@@ -27,9 +27,16 @@ pub struct CpuTemplate {
 impl CpuTemplate {
     /// Asks KVM what it supports.
     pub fn new(kvm: &Kvm) -> Result<Self, kvm_ioctls::Error> {
+        let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
+        // A deadline counted in the TSC is only as good as the TSC: without an invariant one the guest
+        // uses the local APIC's own counter.
+        let invariant_tsc = supported
+            .as_slice()
+            .iter()
+            .any(|entry| entry.function == 0x8000_0007 && entry.edx & 1 << 8 != 0);
         Ok(Self {
-            supported: kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?,
-            tsc_deadline: kvm.check_extension(Cap::TscDeadlineTimer),
+            supported,
+            tsc_deadline: invariant_tsc && kvm.check_extension(Cap::TscDeadlineTimer),
         })
     }
 
@@ -97,9 +104,7 @@ impl CpuTemplate {
                     entry.ebx = entry.ebx & 0x0000_FFFF | id << 24 | count << 16;
                     // A hypervisor is present.
                     entry.ecx |= 1 << 31;
-                    if self.tsc_deadline {
-                        entry.ecx |= 1 << 24;
-                    }
+                    entry.ecx = entry.ecx & !(1 << 24) | u32::from(self.tsc_deadline) << 24;
                     // More than one logical processor in the package.
                     entry.edx = entry.edx & !(1 << 28) | u32::from(count > 1) << 28;
                 }

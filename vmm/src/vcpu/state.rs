@@ -10,6 +10,8 @@ use kvm_ioctls::{Cap, Kvm, KvmNestedStateBuffer, VcpuFd};
 /// The time stamp counter runs on over a reset, in step on all vCPUs; writing it on one after the other
 /// would put them out of step.
 const MSR_IA32_TSC: u32 = 0x10;
+/// Hyper-V's: no guest is offered them, and a mere write makes KVM set up their machinery.
+const MSRS_HYPERV: std::ops::Range<u32> = 0x4000_0000..0x4000_0200;
 /// Memory types: variable ranges, fixed ranges, the default. Not every KVM lists them among its MSRs.
 const MSRS_MTRR: [std::ops::RangeInclusive<u32>; 5] = [
     0x200..=0x20F,
@@ -167,7 +169,11 @@ fn resettable_msrs(vcpu: u8, fd: &VcpuFd, kvm: &Kvm) -> Result<Vec<kvm_msr_entry
         doing: "listing MSRs",
         source,
     })?;
-    let listed = list.as_slice();
+    let listed = list
+        .as_slice()
+        .iter()
+        .filter(|index| !MSRS_HYPERV.contains(index));
+    let listed: Vec<u32> = listed.copied().collect();
     let unlisted = MSRS_MTRR.into_iter().flatten();
     let unlisted = unlisted.filter(|index| !listed.contains(index));
     let mut kept = Vec::new();
