@@ -87,7 +87,7 @@ fn switches(stage: &mut Stage) -> Result<()> {
     check_kernel_log(&mut machine)?;
 
     let addresses = addresses(&machine)?;
-    let seen = machine.run("ls /sys/bus/pci/devices")?;
+    let seen = machine.run("ls -1 /sys/bus/pci/devices")?;
     for (id, address) in &addresses {
         ensure!(
             seen.contains(address),
