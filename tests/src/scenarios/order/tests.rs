@@ -105,6 +105,7 @@ fn a_parent_or_supplier_that_begins_too_soon_is_found() {
         |report| {
             report.devices[2].ready_ns = 299;
             report.devices[2].start_ns = 299;
+            report.devices[2].waited_on.clear();
         },
         "its parent rp",
     );
@@ -112,6 +113,7 @@ fn a_parent_or_supplier_that_begins_too_soon_is_found() {
         |report| {
             report.devices[0].end_ns = 305;
             report.devices.swap(0, 1);
+            report.devices[2].waited_on.clear();
         },
         "its supplier rp",
     );
