@@ -10,8 +10,8 @@ use lab::{suite, workspace};
 
 /// Measures reset times, teardown costs, resident memory and answer times.
 ///
-/// What needs no Linux guest is measured on this machine, where it has a /dev/kvm; all of it in the lab
-/// host, whose times are those of an emulated machine.
+/// On this machine where it has a /dev/kvm; in the lab host, whose times are those of an emulated
+/// machine, what this machine's KVM cannot run.
 #[derive(Parser)]
 #[command(name = "cargo figures", bin_name = "cargo figures")]
 struct Arguments {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
+use lab::scenarios::figures::{self, Guests};
 use lab::scenarios::run::{self, Place};
-use lab::scenarios::{Files, all, figures};
+use lab::scenarios::{Files, all};
 
 /// Runs system-test scenarios on this machine's KVM.
 #[derive(Parser)]
@@ -18,12 +19,9 @@ struct Arguments {
     /// List the scenarios
     #[arg(long)]
     list: bool,
-    /// Measure instead
+    /// Measure instead: with these guests
     #[arg(long)]
-    figures: bool,
-    /// Measure only what needs no KVM that runs Linux
-    #[arg(long, requires = "figures")]
-    no_linux: bool,
+    figures: Option<Guests>,
     /// The VMM
     #[arg(long, default_value = "/usr/bin/sundown")]
     sundown: PathBuf,
@@ -78,8 +76,8 @@ fn begin(arguments: &Arguments) -> Result<bool> {
         output: arguments.output.clone(),
         limit: Duration::from_secs(arguments.time_limit),
     };
-    if arguments.figures {
-        let figures = figures::measure(&place, !arguments.no_linux)?;
+    if let Some(guests) = arguments.figures {
+        let figures = figures::measure(&place, guests)?;
         figures::write(&figures, &place.output)?;
         return Ok(true);
     }
