@@ -66,7 +66,7 @@ fn stock(stage: &mut Stage) -> Result<()> {
     let begin = Instant::now();
     for number in 0..WARM_UP + REBOOTS {
         if number == WARM_UP {
-            before = Some(Usage::of(machine.process.pid())?);
+            before = Some(Usage::lasting(machine.process.pid())?);
         }
         // Now and then late enough that the drives are in use.
         let early = Duration::from_millis(20 + number * 7 % 90);
@@ -74,7 +74,7 @@ fn stock(stage: &mut Stage) -> Result<()> {
         sleep(if number % 25 == 24 { late } else { early });
         machine.reboot()?;
     }
-    let after = Usage::of(machine.process.pid())?;
+    let after = Usage::lasting(machine.process.pid())?;
     let before = before.context("nothing was counted")?;
     stage.note(format!("before: {before}"));
     stage.note(format!("after {REBOOTS} reboots: {after}"));
@@ -102,12 +102,12 @@ fn tiny(stage: &mut Stage) -> Result<()> {
     let begin = Instant::now();
     while machine.boot < WARM_UP_RESETS + RESETS {
         if before.is_none() && machine.boot >= WARM_UP_RESETS {
-            before = Some(Usage::of(machine.process.pid())?);
+            before = Some(Usage::lasting(machine.process.pid())?);
         }
         machine.teardown_by(Cause::I8042)?;
         machine.booted()?;
     }
-    let after = Usage::of(machine.process.pid())?;
+    let after = Usage::lasting(machine.process.pid())?;
     let before = before.context("nothing was counted")?;
     let took = begin.elapsed() / (WARM_UP_RESETS + RESETS) as u32;
     stage.note(format!("before: {before}"));

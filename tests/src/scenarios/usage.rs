@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -37,6 +39,25 @@ impl Usage {
             mappings,
             resident_kib,
         })
+    }
+}
+
+impl Usage {
+    /// What process `pid` holds all the time: the least of each count over a second. A teardown's workers
+    /// come and go.
+    pub(super) fn lasting(pid: u32) -> Result<Self> {
+        let mut least = Self::of(pid)?;
+        for _ in 0..20 {
+            sleep(Duration::from_millis(50));
+            let now = Self::of(pid)?;
+            least = Self {
+                descriptors: least.descriptors.min(now.descriptors),
+                threads: least.threads.min(now.threads),
+                mappings: least.mappings.min(now.mappings),
+                resident_kib: least.resident_kib.min(now.resident_kib),
+            };
+        }
+        Ok(least)
     }
 }
 
