@@ -1,4 +1,4 @@
-//! The system tests: each scenario is a test. All that are selected run in one lab host, or on this
+//! The system tests: each scenario is a test. All that are selected run in a few lab hosts, or on this
 //! machine where its own KVM runs Linux; what each came to is then reported under its name.
 
 use std::process::ExitCode;

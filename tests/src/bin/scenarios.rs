@@ -40,6 +40,9 @@ struct Arguments {
     /// Where results and logs go
     #[arg(long, default_value = "/output")]
     output: PathBuf,
+    /// How often a scenario that fails is tried: for a host that is not to be relied on
+    #[arg(long, default_value_t = 1)]
+    attempts: u32,
     /// Seconds after which no further scenario is begun
     #[arg(long, default_value_t = 1500)]
     time_limit: u64,
@@ -75,6 +78,7 @@ fn begin(arguments: &Arguments) -> Result<bool> {
         work: arguments.work.clone(),
         output: arguments.output.clone(),
         limit: Duration::from_secs(arguments.time_limit),
+        attempts: arguments.attempts,
     };
     if let Some(guests) = arguments.figures {
         let figures = figures::measure(&place, guests)?;

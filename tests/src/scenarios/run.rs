@@ -25,6 +25,8 @@ pub struct Place {
     pub output: PathBuf,
     /// Scenarios that have not begun by then are not run, and fail.
     pub limit: Duration,
+    /// How often a scenario is tried: more than once only where the host itself is not to be relied on.
+    pub attempts: u32,
 }
 
 /// Runs the scenarios, tells of each on standard output, and returns how they ended.
@@ -39,7 +41,7 @@ pub fn run(scenarios: &[Scenario], place: &Place) -> Result<Vec<Outcome>> {
     for (number, scenario) in scenarios.iter().enumerate() {
         println!("[{}/{}] {}", number + 1, scenarios.len(), scenario.name);
         let outcome = if Instant::now() < end {
-            run_one(scenario, place)
+            run_until_it_passes(scenario, place)
         } else {
             not_run(scenario, place.limit)
         };
@@ -69,6 +71,26 @@ fn not_run(scenario: &Scenario, limit: Duration) -> Outcome {
         )),
         notes: Vec::new(),
     }
+}
+
+/// Tries as often as the place allows. That a scenario failed before it passed stands in its notes.
+fn run_until_it_passes(scenario: &Scenario, place: &Place) -> Outcome {
+    let mut failures = Vec::new();
+    for attempt in 1..place.attempts {
+        let outcome = run_one(scenario, place);
+        let Some(error) = &outcome.error else {
+            return noting(outcome, failures);
+        };
+        println!("    FAILED, {:.1} s; once more. {error}", outcome.seconds);
+        let first = error.lines().next().unwrap_or_default();
+        failures.push(format!("attempt {attempt} FAILED: {first}"));
+    }
+    noting(run_one(scenario, place), failures)
+}
+
+fn noting(mut outcome: Outcome, failures: Vec<String>) -> Outcome {
+    outcome.notes.splice(0..0, failures);
+    outcome
 }
 
 fn run_one(scenario: &Scenario, place: &Place) -> Outcome {
