@@ -25,7 +25,7 @@ const GRACE: u64 = 300;
 /// host does not live for long, one that died is started again, and a scenario that failed in it is
 /// tried again; its notes and the log say so.
 const SCENARIOS_A_HOST: usize = 12;
-const ATTEMPTS: u32 = 2;
+const ATTEMPTS: u32 = 3;
 const FIGURES_LIMIT: u64 = 1500;
 /// The largest machine measured has 8 GiB, all of it in use.
 const FIGURES_MEMORY_MIB: u64 = 12 << 10;
