@@ -1,3 +1,5 @@
+//! Configurations as clients write them: what is read, and what is refused by name.
+
 use serde_json::{Value, json};
 
 use super::*;

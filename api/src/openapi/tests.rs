@@ -1,3 +1,5 @@
+//! The document equals the one that is kept, and names the routes that there are.
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! The server on real sockets, before an owner of the machine that the tests play.
+
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};

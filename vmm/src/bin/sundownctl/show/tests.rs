@@ -1,3 +1,5 @@
+//! What people are shown, line by line.
+
 use api::state::{Topology, TopologyNode};
 use serde_json::{Value, json};
 
