@@ -1,6 +1,10 @@
 //! What a teardown was measured to take. Times are nanoseconds on the host's monotonic clock, counted
 //! from the guest's reset request (`at_ns` of the report) unless their name says otherwise.
 
+mod guest;
+
+pub use guest::{GuestAct, GuestDevice, GuestEvent, GuestOrder, GuestReport, ShutdownHandshake};
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -41,6 +45,8 @@ pub enum Outcome {
     },
     /// The device had not ended at its deadline and was given up (`on_timeout`).
     TimedOut,
+    /// The device was removed from the machine before its turn came; it was not called.
+    Removed,
 }
 
 /// A stretch of a device's teardown.
@@ -70,7 +76,18 @@ pub struct DeviceReport {
     /// Whether it was shut down asynchronously.
     #[serde(rename = "async")]
     pub asynchronous: bool,
-    /// When the last device it had to wait for had ended.
+    /// Its place in the list of devices, 0 the head. The backward walk of the list is the synchronous order.
+    pub position: u64,
+    /// Whether it was shut down with its parent locked: one at a time with others of the same parent.
+    #[serde(default)]
+    pub parent_lock: bool,
+    /// Under `cookie`, the number of the task it was shut down by, from 1. Synchronous devices share one.
+    #[serde(default)]
+    pub cookie: Option<u64>,
+    /// Under `cookie`, the task up to which every older task had to end first; none if it waited for none.
+    #[serde(default)]
+    pub waited_for_cookie: Option<u64>,
+    /// When it could start: the last device it had to wait for had ended, and its parent's lock was free.
     pub ready_ns: u64,
     /// When its teardown began.
     pub start_ns: u64,
@@ -78,9 +95,9 @@ pub struct DeviceReport {
     pub end_ns: u64,
     /// What it was doing.
     pub phases: Vec<PhaseReport>,
-    /// The devices that it had to wait for.
+    /// The devices that it had to wait for. Under `cookie` without those that `waited_for_cookie` covers.
     pub waited_on: Vec<String>,
-    /// The one of them that ended last.
+    /// The device whose end it waited for longest.
     pub held_up_by: Option<String>,
     /// Whether it lies on the critical path.
     pub critical: bool,
@@ -128,6 +145,9 @@ pub struct TeardownReport {
     pub devices: Vec<DeviceReport>,
     /// What was done otherwise than asked for.
     pub warnings: Vec<String>,
+    /// What the guest did to its devices before it asked for the reset.
+    #[serde(default)]
+    pub guest: GuestReport,
 }
 
 /// A teardown in a list.

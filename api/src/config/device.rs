@@ -90,6 +90,14 @@ pub struct DeviceOptions {
     /// Whether the device is shut down asynchronously. On unless given.
     #[serde(rename = "async")]
     pub asynchronous: Option<bool>,
+    /// Whether its teardown locks the device it is behind, as that of a USB device does in the kernel: one
+    /// at a time with others that do.
+    #[serde(default)]
+    pub parent_lock: bool,
+    /// Whether its probe was deferred: it goes to the tail of the list, with its children and consumers,
+    /// when all others are registered and linked.
+    #[serde(default)]
+    pub deferred: bool,
     /// How long its teardown may take, in milliseconds. 30,000 unless given.
     pub deadline_ms: Option<u64>,
     /// What is done when the teardown takes longer.

@@ -29,6 +29,10 @@ struct DeviceDocument {
     device: Option<u8>,
     function: Option<u8>,
     r#async: Option<bool>,
+    #[serde(default)]
+    parent_lock: bool,
+    #[serde(default)]
+    deferred: bool,
     deadline_ms: Option<u64>,
     #[serde(default)]
     on_timeout: OnTimeout,
@@ -55,6 +59,8 @@ impl DeviceDocument {
             device,
             function,
             r#async: asynchronous,
+            parent_lock,
+            deferred,
             deadline_ms,
             on_timeout,
             teardown,
@@ -73,6 +79,8 @@ impl DeviceDocument {
             device,
             function,
             asynchronous,
+            parent_lock,
+            deferred,
             deadline_ms,
             on_timeout,
         };

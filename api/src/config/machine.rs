@@ -128,9 +128,32 @@ pub enum SerialMode {
 pub enum TeardownPolicy {
     /// One device at a time, the reverse of the order in which they were added: a kernel without the series.
     Serial,
+    /// Tasks with rising numbers, each waiting for all that are older than the last one it depends on: v10
+    /// of the series.
+    Cookie,
     /// Every asynchronous device as soon as its children and consumers have ended: v11 to v18 of the series.
     #[default]
     Completion,
+}
+
+impl TeardownPolicy {
+    /// All policies.
+    pub const ALL: [Self; 3] = [Self::Serial, Self::Cookie, Self::Completion];
+
+    /// The policy's name, as the configuration has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Serial => "serial",
+            Self::Cookie => "cookie",
+            Self::Completion => "completion",
+        }
+    }
+}
+
+impl std::fmt::Display for TeardownPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// How the devices are shut down when the guest resets.
@@ -146,6 +169,10 @@ pub struct TeardownConfig {
     /// How many reports are kept.
     #[serde(default = "TeardownConfig::default_history")]
     pub history: u16,
+    /// The list of devices, head first, in place of the one that registration and links make: every device
+    /// of `pci` exactly once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Vec<String>>,
 }
 
 impl TeardownConfig {
@@ -164,6 +191,7 @@ impl Default for TeardownConfig {
             policy: TeardownPolicy::default(),
             workers: Self::default_workers(),
             history: Self::default_history(),
+            order: None,
         }
     }
 }

@@ -240,7 +240,7 @@ fn scheduling(stage: &mut Stage) -> Result<Vec<Figure>> {
         let cost = |report: &TeardownReport| {
             let own = match policy {
                 TeardownPolicy::Serial => report.serial_sum_ns,
-                TeardownPolicy::Completion => {
+                TeardownPolicy::Cookie | TeardownPolicy::Completion => {
                     report.critical_path_ns.max(report.serial_sum_ns / cpus)
                 }
             };

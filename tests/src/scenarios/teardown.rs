@@ -66,6 +66,7 @@ fn policies(stage: &mut Stage) -> Result<()> {
     for policy in [
         TeardownPolicy::Serial,
         TeardownPolicy::Completion,
+        TeardownPolicy::Cookie,
         TeardownPolicy::Serial,
     ] {
         set_policy(&mut machine, policy)?;
@@ -77,7 +78,7 @@ fn policies(stage: &mut Stage) -> Result<()> {
                 took >= DRIVES * 50 * MS,
                 "{DRIVES} drives of 50 ms, one by one, in {took} ns"
             ),
-            TeardownPolicy::Completion => ensure!(
+            TeardownPolicy::Cookie | TeardownPolicy::Completion => ensure!(
                 (50 * MS..DRIVES * 50 * MS / 2).contains(&took),
                 "{DRIVES} drives of 50 ms at once in {took} ns"
             ),

@@ -201,7 +201,7 @@ fn register_pci(
 }
 
 /// The list of devices, in the order in which a kernel would register them: PCI as it is scanned, then
-/// the legacy devices; links afterwards.
+/// the legacy devices; links and deferred probes afterwards. Or as it is given, the legacy devices last.
 fn register_devices(config: &VmConfig, bus: &Bus, legacy: &Legacy) -> Result<Graph, BuildError> {
     let mut list = Graph::new();
     for visit in bus.walk() {
@@ -212,7 +212,8 @@ fn register_devices(config: &VmConfig, bus: &Bus, legacy: &Legacy) -> Result<Gra
         let options = device.options();
         list.add(Listed {
             parent: visit.parent.and_then(|parent| list.find(parent.id())),
-            asynchronous: options.asynchronous.unwrap_or(true),
+            asynchronous: options.is_async(),
+            parent_lock: options.parent_lock,
             // A bridge only resets registers; an endpoint flushes files.
             blocking: device.bridge().is_none(),
             deadline: options
@@ -234,6 +235,18 @@ fn register_devices(config: &VmConfig, bus: &Bus, legacy: &Legacy) -> Result<Gra
         {
             list.link(consumer, supplier, link.sync_state_only)?;
         }
+    }
+    for (_, device) in config.devices() {
+        if device.options().deferred
+            && let Some(number) = list.find(device.id())
+        {
+            list.defer(number)?;
+        }
+    }
+    if let Some(order) = &config.teardown.order {
+        let named: Vec<usize> = order.iter().filter_map(|id| list.find(id)).collect();
+        let legacy = legacy.devices.iter().filter_map(|(id, _)| list.find(id));
+        list.set_order(named.into_iter().chain(legacy).collect())?;
     }
     Ok(list)
 }

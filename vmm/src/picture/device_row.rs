@@ -72,6 +72,7 @@ impl Panel<'_> {
                 "bad",
                 &format!("{took}, timed out"),
             ),
+            Outcome::Removed => self.figure(canvas, base, device.end_ns, "dim", "removed"),
             Outcome::Failed { error } => {
                 self.figure(
                     canvas,

@@ -4,7 +4,7 @@
 use api::report::{PhaseReport, TeardownReport};
 
 use super::*;
-use api::report::{DeviceReport, Outcome};
+use api::report::{DeviceReport, GuestReport, Outcome};
 
 const MS: u64 = 1_000_000;
 
@@ -17,6 +17,10 @@ fn device(id: &str, class: &str, parent: Option<&str>, span: (u64, u64)) -> Devi
         parent: parent.map(str::to_owned),
         suppliers: Vec::new(),
         asynchronous: true,
+        position: 0,
+        parent_lock: false,
+        cookie: None,
+        waited_for_cookie: None,
         ready_ns: start_ns,
         start_ns,
         end_ns,
@@ -98,6 +102,7 @@ fn teardown(policy: TeardownPolicy, drives: u64) -> TeardownReport {
         efficiency: (500 * MS) as f64 / teardown_ns as f64,
         devices,
         warnings: Vec::new(),
+        guest: GuestReport::default(),
     }
 }
 

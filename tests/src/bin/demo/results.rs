@@ -203,7 +203,9 @@ impl Expected {
             );
             let (least, most) = match policy {
                 TeardownPolicy::Serial => (self.serial_ms * 0.9, self.serial_ms * 1.1),
-                TeardownPolicy::Completion => (0.0, run.critical_path_ms * 1.05 + 10.0),
+                TeardownPolicy::Cookie | TeardownPolicy::Completion => {
+                    (0.0, run.critical_path_ms * 1.05 + 10.0)
+                }
             };
             expect(
                 (least..=most).contains(&run.teardown_ms),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use api::report::{Cause, Outcome};
+use api::report::{Cause, GuestReport, Outcome};
 
 use super::super::plan::{Plan, drive, machine, root_port};
 use super::*;
@@ -24,6 +24,10 @@ fn device(id: &str, parent: Option<&str>, start: u64, end: u64) -> DeviceReport 
         parent: parent.map(str::to_owned),
         suppliers: Vec::new(),
         asynchronous: false,
+        position: 0,
+        parent_lock: false,
+        cookie: None,
+        waited_for_cookie: None,
         ready_ns: start,
         start_ns: start,
         end_ns: end,
@@ -69,6 +73,7 @@ fn good() -> TeardownReport {
         efficiency: 0.97,
         devices,
         warnings: Vec::new(),
+        guest: GuestReport::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use api::config::TeardownPolicy;
 use super::graph::Graph;
 use super::policy::Rules;
 use super::schedule::{Schedule, Stage};
+use super::waits::Waits;
 
 /// What one device's teardown takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,8 +43,10 @@ impl Cost {
 /// One device's times, counted from the begin of the teardown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Planned {
-    /// When the last device it waits for ends.
+    /// When the last device it waits for ends, and its parent's lock is free.
     pub ready: Duration,
+    /// That device.
+    pub held_up_by: Option<usize>,
     /// When it starts.
     pub start: Duration,
     /// When it ends.
@@ -75,10 +78,7 @@ impl Plan {
         let mut at = (0..self.devices.len()).max_by_key(|&device| self.devices[device].end);
         while let Some(device) = at {
             chain.push(device);
-            at = self.rules.waits_on[device]
-                .iter()
-                .copied()
-                .max_by_key(|&before| self.devices[before].end);
+            at = self.devices[device].held_up_by;
         }
         chain.reverse();
         chain
@@ -135,12 +135,12 @@ pub(super) fn predict_by(
         }
     }
     debug_assert!((0..graph.len()).all(|device| run.schedule.stage(device) == Stage::Ended));
+    let waits = Waits::new(graph, &rules, |on| run.devices[on].end);
     for device in 0..graph.len() {
-        run.devices[device].ready = rules.waits_on[device]
-            .iter()
-            .map(|&on| run.devices[on].end)
-            .max()
-            .unwrap_or_default();
+        let start = run.devices[device].start;
+        let held_up_by = waits.held_up_by(device, start, |on| run.devices[on].end);
+        run.devices[device].held_up_by = held_up_by;
+        run.devices[device].ready = held_up_by.map_or(Duration::ZERO, |on| run.devices[on].end);
     }
     Plan {
         devices: run.devices,

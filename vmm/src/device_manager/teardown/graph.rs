@@ -22,6 +22,8 @@ pub struct Node {
     pub parent: Option<usize>,
     /// Whether it may be shut down asynchronously.
     pub asynchronous: bool,
+    /// Whether it is shut down with its parent locked: one at a time with others that are.
+    pub parent_lock: bool,
     /// Whether its `shut_down` can block. One that cannot needs no worker thread.
     pub blocking: bool,
     /// How long its teardown may take.
@@ -39,6 +41,7 @@ impl Node {
             address: None,
             parent: None,
             asynchronous: false,
+            parent_lock: false,
             blocking: true,
             deadline: DEFAULT_DEADLINE,
             on_timeout: OnTimeout::default(),
@@ -148,6 +151,14 @@ impl Graph {
         Ok(())
     }
 
+    /// Notes that the probe of `device` was deferred: it moves to the tail of the list with its children
+    /// and consumers, as in the kernel.
+    pub fn defer(&mut self, device: usize) -> Result<(), GraphError> {
+        self.check(device)?;
+        self.move_to_tail(device);
+        Ok(())
+    }
+
     /// Gives a device another parent. As the kernel's `device_move()` this looks for no cycle: the
     /// engine finds one when it orders the graph.
     pub fn reparent(&mut self, device: usize, parent: Option<usize>) -> Result<(), GraphError> {
@@ -206,6 +217,12 @@ impl Graph {
     /// Tells where the guest has numbered the device.
     pub fn set_address(&mut self, device: usize, address: Option<String>) {
         self.nodes[device].address = address;
+    }
+
+    /// The device that is locked while `device` is shut down.
+    pub fn locked_parent(&self, device: usize) -> Option<usize> {
+        let node = &self.nodes[device];
+        node.parent.filter(|_| node.parent_lock)
     }
 
     /// The devices directly behind `device`.

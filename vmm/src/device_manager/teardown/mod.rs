@@ -5,14 +5,16 @@
 mod clock;
 mod engine;
 mod graph;
+mod locks;
 mod policy;
 mod report;
 mod schedule;
+mod waits;
 
 pub use clock::{Cost, Plan, Planned, predict};
 pub use engine::{Monitor, Observer, Open, OsThreads, Spawn, Stamp, Target, Teardown, Unobserved};
 pub use graph::{DEFAULT_DEADLINE, Graph, GraphError, Node};
-pub use policy::Rules;
+pub use policy::{Rules, Tasks};
 pub use report::{Request, TeardownRun, guest_ready, vcpus_resumed};
 
 #[cfg(test)]

@@ -7,6 +7,10 @@ use api::config::TeardownPolicy;
 
 use super::graph::Graph;
 
+pub use tasks::Tasks;
+
+mod tasks;
+
 /// What a policy makes of a graph. Frozen when a teardown begins.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
@@ -17,6 +21,8 @@ pub struct Rules {
     pub waits_on: Vec<Vec<usize>>,
     /// The synchronous devices in their order: backwards in the list.
     pub lane: Vec<usize>,
+    /// The tasks of `cookie`; none under the other policies.
+    pub tasks: Option<Tasks>,
     /// What was ordered otherwise than the tree and the links ask for.
     pub warnings: Vec<String>,
 }
@@ -25,17 +31,44 @@ impl Rules {
     /// The rules of `policy` for `graph`.
     ///
     /// - `serial`: no device is asynchronous.
+    /// - `cookie`: see [`Tasks`].
     /// - `completion`: an asynchronous device waits for all its children and consumers, a synchronous
     ///   one for its asynchronous children and consumers; the list covers the others.
     ///
-    /// Where these rules close a cycle, its asynchronous devices are made synchronous, with a warning.
+    /// Where the rules of `completion` close a cycle, its asynchronous devices are made synchronous,
+    /// with a warning. Those of `cookie` cannot: a task waits for older ones only.
     pub fn new(graph: &Graph, policy: TeardownPolicy) -> Self {
-        let asynchronous = match policy {
-            TeardownPolicy::Serial => vec![false; graph.len()],
-            TeardownPolicy::Completion => {
-                graph.nodes().iter().map(|node| node.asynchronous).collect()
+        let flags = || graph.nodes().iter().map(|node| node.asynchronous).collect();
+        match policy {
+            TeardownPolicy::Serial => Self::without_cycles(graph, vec![false; graph.len()]),
+            TeardownPolicy::Cookie => Self::by_cookie(graph, flags()),
+            TeardownPolicy::Completion => Self::without_cycles(graph, flags()),
+        }
+    }
+
+    fn by_cookie(graph: &Graph, asynchronous: Vec<bool>) -> Self {
+        let (tasks, mut warnings) = Tasks::new(graph, &asynchronous);
+        let lane = lane(graph, &asynchronous);
+        let mut waits_on = vec![Vec::new(); graph.len()];
+        for pair in lane.windows(2) {
+            // Between two tasks the cookie orders them.
+            if tasks.cookies[pair[0]] == tasks.cookies[pair[1]] {
+                waits_on[pair[1]].push(pair[0]);
             }
+        }
+        let mut rules = Self {
+            asynchronous,
+            waits_on,
+            lane,
+            tasks: Some(tasks),
+            warnings: Vec::new(),
         };
+        warnings.extend(rules.inversions(graph));
+        rules.warnings = warnings;
+        rules
+    }
+
+    fn without_cycles(graph: &Graph, asynchronous: Vec<bool>) -> Self {
         let mut rules = Self::by_completion(graph, asynchronous);
         let mut warnings = Vec::new();
         while let Some(cycle) = rules.find_cycle() {
@@ -59,13 +92,7 @@ impl Rules {
     }
 
     fn by_completion(graph: &Graph, asynchronous: Vec<bool>) -> Self {
-        let lane: Vec<usize> = graph
-            .order()
-            .iter()
-            .rev()
-            .copied()
-            .filter(|&device| !asynchronous[device])
-            .collect();
+        let lane = lane(graph, &asynchronous);
         let mut waits_on: Vec<Vec<usize>> = (0..graph.len())
             .map(|device| {
                 let mut on: Vec<usize> = graph
@@ -85,6 +112,7 @@ impl Rules {
             asynchronous,
             waits_on,
             lane,
+            tasks: None,
             warnings: Vec::new(),
         }
     }
@@ -156,6 +184,12 @@ impl Rules {
         }
         warnings
     }
+}
+
+/// The synchronous devices, backwards in the list.
+fn lane(graph: &Graph, asynchronous: &[bool]) -> Vec<usize> {
+    let backwards = graph.order().iter().rev().copied();
+    backwards.filter(|&device| !asynchronous[device]).collect()
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::config::{OnTimeout, TeardownPolicy};
-use api::report::{Cause, DeviceReport, Outcome, PhaseReport, TeardownReport};
+use api::report::{Cause, DeviceReport, GuestReport, Outcome, PhaseReport, TeardownReport};
 
 use super::clock::{Cost, Plan, predict_by};
 use super::engine::Stamp;
 use super::graph::Graph;
 use super::policy::Rules;
+use super::waits::Waits;
 
 /// A teardown that was run: what the engine measured.
 #[derive(Clone, Debug)]
@@ -78,22 +79,8 @@ impl TeardownRun {
             .unwrap_or(self.begin)
     }
 
-    /// When the last device that `device` waited for had ended.
-    pub fn ready(&self, device: usize) -> Instant {
-        self.held_up_by(device)
-            .map_or(self.begin, |on| self.stamps[on].end)
-    }
-
-    /// The device that `device` waited for longest.
-    pub fn held_up_by(&self, device: usize) -> Option<usize> {
-        self.rules.waits_on[device]
-            .iter()
-            .copied()
-            .max_by_key(|&on| self.stamps[on].end)
-    }
-
-    /// What `completion` needs for the times measured when workers are no object. Under `completion`
-    /// by the very rules of the run.
+    /// What the policy needs for the times measured when workers are no object, by the very rules of
+    /// the run. Under `serial`, what `completion` needs.
     pub fn ideal(&self) -> Plan {
         let costs: Vec<Cost> = self
             .stamps
@@ -101,7 +88,7 @@ impl TeardownRun {
             .map(|stamp| Cost::latency(stamp.end - stamp.start))
             .collect();
         let rules = match self.policy {
-            TeardownPolicy::Completion => Arc::clone(&self.rules),
+            TeardownPolicy::Cookie | TeardownPolicy::Completion => Arc::clone(&self.rules),
             TeardownPolicy::Serial => Arc::new(Rules::new(&self.graph, TeardownPolicy::Completion)),
         };
         // The times are what they are: a device that overran its deadline held the others up for so long.
@@ -117,12 +104,21 @@ impl TeardownRun {
         for device in ideal.critical_chain() {
             critical[device] = true;
         }
+        let end = |device: usize| self.stamps[device].end;
+        let waits = Waits::new(&self.graph, &self.rules, end);
         let mut by_end: Vec<usize> = (0..self.stamps.len()).collect();
         by_end.sort_by_key(|&device| self.stamps[device].end);
+        let mut positions = vec![0; self.stamps.len()];
+        for (position, &device) in self.graph.order().iter().enumerate() {
+            positions[device] = position;
+        }
         let devices = by_end
             .into_iter()
             .map(|device| {
                 let (node, stamp) = (self.graph.node(device), &self.stamps[device]);
+                let held_up_by = waits.held_up_by(device, stamp.start, end);
+                let tasks = self.rules.tasks.as_ref();
+                let cookie = |cookies: &[u32]| Some(cookies[device].into()).filter(|&at| at > 0);
                 DeviceReport {
                     id: node.id.clone(),
                     address: node.address.clone(),
@@ -136,7 +132,11 @@ impl TeardownRun {
                         .map(name)
                         .collect(),
                     asynchronous: self.rules.asynchronous[device],
-                    ready_ns: since(self.ready(device)),
+                    position: positions[device] as u64,
+                    parent_lock: node.parent_lock,
+                    cookie: tasks.and_then(|tasks| cookie(&tasks.cookies)),
+                    waited_for_cookie: tasks.and_then(|tasks| cookie(&tasks.waits_for)),
+                    ready_ns: since(held_up_by.map_or(self.begin, end)),
                     start_ns: since(stamp.start),
                     end_ns: since(stamp.end),
                     phases: stamp
@@ -155,7 +155,7 @@ impl TeardownRun {
                         .copied()
                         .map(name)
                         .collect(),
-                    held_up_by: self.held_up_by(device).map(name),
+                    held_up_by: held_up_by.map(name),
                     critical: critical[device],
                     outcome: stamp.outcome.clone(),
                 }
@@ -190,6 +190,7 @@ impl TeardownRun {
             },
             devices,
             warnings: self.warnings.clone(),
+            guest: GuestReport::default(),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::graph::Graph;
-use super::policy::Rules;
+use super::locks::Locks;
+use super::policy::{Rules, Tasks};
 
 /// Where a device stands in its teardown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Stage {
 pub struct Schedule {
     rules: Arc<Rules>,
     waited_on_by: Vec<Vec<usize>>,
+    barrier: Option<Barrier>,
+    locks: Option<Locks>,
     blocking: Vec<bool>,
     pending: Vec<u32>,
     stages: Vec<Stage>,
@@ -33,13 +36,59 @@ pub struct Schedule {
     left_async: usize,
 }
 
+/// How far the tasks of `cookie` have come.
+#[derive(Debug)]
+struct Barrier {
+    /// Devices that have not ended, by task.
+    left: Vec<u32>,
+    /// So many tasks, the oldest, have all ended.
+    passed: usize,
+    /// The devices that wait until so many have.
+    waiting: Vec<Vec<usize>>,
+}
+
+impl Barrier {
+    fn new(tasks: &Tasks) -> Self {
+        let mut waiting = vec![Vec::new(); tasks.sizes.len() + 1];
+        for (device, &until) in tasks.waits_for.iter().enumerate() {
+            waiting[until as usize].push(device);
+        }
+        // Who waits for no task waits for nothing here.
+        waiting[0].clear();
+        Self {
+            left: tasks.sizes.clone(),
+            passed: 0,
+            waiting,
+        }
+    }
+
+    /// Notes that a device of the task numbered `cookie` has ended; returns who waited for no more.
+    fn ended(&mut self, cookie: u32) -> Vec<usize> {
+        self.left[cookie as usize - 1] -= 1;
+        let mut released = Vec::new();
+        while self.left.get(self.passed) == Some(&0) {
+            self.passed += 1;
+            released.append(&mut self.waiting[self.passed]);
+        }
+        released
+    }
+}
+
 impl Schedule {
     /// Nothing started. What is ready at once is ready in the backward order of the list.
     pub fn new(graph: &Graph, rules: Arc<Rules>) -> Self {
+        let mut pending: Vec<u32> = rules.waits_on.iter().map(|on| on.len() as u32).collect();
+        if let Some(tasks) = &rules.tasks {
+            for (pending, &until) in pending.iter_mut().zip(&tasks.waits_for) {
+                *pending += u32::from(until > 0);
+            }
+        }
         let mut schedule = Self {
             waited_on_by: rules.waited_on_by(),
+            barrier: rules.tasks.as_ref().map(Barrier::new),
+            locks: Locks::new(graph),
             blocking: graph.nodes().iter().map(|node| node.blocking).collect(),
-            pending: rules.waits_on.iter().map(|on| on.len() as u32).collect(),
+            pending,
             stages: vec![Stage::Waiting; graph.len()],
             ready_sync: None,
             ready_quick: VecDeque::new(),
@@ -61,6 +110,15 @@ impl Schedule {
     }
 
     fn make_ready(&mut self, device: usize) {
+        if let Some(locks) = &mut self.locks
+            && !locks.take(device)
+        {
+            return;
+        }
+        self.queue(device);
+    }
+
+    fn queue(&mut self, device: usize) {
         if !self.rules.asynchronous[device] {
             self.ready_sync = Some(device);
         } else if self.blocking[device] {
@@ -104,11 +162,25 @@ impl Schedule {
         if self.rules.asynchronous[device] {
             self.left_async -= 1;
         }
-        for next in std::mem::take(&mut self.waited_on_by[device]) {
-            self.pending[next] -= 1;
-            if self.pending[next] == 0 {
-                self.make_ready(next);
+        if let Some(locks) = &mut self.locks {
+            for next in locks.give_back(device, |other| self.stages[other] == Stage::Ended) {
+                self.queue(next);
             }
+        }
+        for next in std::mem::take(&mut self.waited_on_by[device]) {
+            self.waits_for_one_less(next);
+        }
+        if let (Some(barrier), Some(tasks)) = (&mut self.barrier, &self.rules.tasks) {
+            for next in barrier.ended(tasks.cookies[device]) {
+                self.waits_for_one_less(next);
+            }
+        }
+    }
+
+    fn waits_for_one_less(&mut self, device: usize) {
+        self.pending[device] -= 1;
+        if self.pending[device] == 0 {
+            self.make_ready(device);
         }
     }
 
@@ -139,10 +211,11 @@ impl Schedule {
 
     /// The devices `device` waits for that have not ended.
     pub fn open_waits(&self, device: usize) -> Vec<usize> {
-        self.rules.waits_on[device]
-            .iter()
-            .copied()
-            .filter(|&on| self.stages[on] != Stage::Ended)
-            .collect()
+        let barrier = self.rules.tasks.iter().flat_map(|tasks| {
+            let until = tasks.waits_for[device];
+            (0..self.stages.len()).filter(move |&on| tasks.cookies[on] <= until)
+        });
+        let on = self.rules.waits_on[device].iter().copied().chain(barrier);
+        on.filter(|&on| self.stages[on] != Stage::Ended).collect()
     }
 }

@@ -92,6 +92,7 @@ fn row(device: &DeviceReport) -> Vec<String> {
         Outcome::Done => "done".to_owned(),
         Outcome::Failed { error } => format!("failed: {error}"),
         Outcome::TimedOut => "timed out".to_owned(),
+        Outcome::Removed => "removed".to_owned(),
     };
     vec![
         format!("{}{}", device.id, if device.critical { " *" } else { "" }),

@@ -1,0 +1,75 @@
+//! Parents' locks: some buses have a device shut down with its parent locked. A device whose lock is taken
+//! waits in a queue, not on a thread; it takes all it needs at once, so that none waits for another.
+
+use std::collections::VecDeque;
+
+use super::graph::Graph;
+
+/// Who holds which lock, and who waits for it.
+#[derive(Debug)]
+pub(super) struct Locks {
+    /// The locks of each device: its parent's, its own.
+    needs: Vec<[Option<usize>; 2]>,
+    held: Vec<bool>,
+    holds: Vec<bool>,
+    waiting: Vec<VecDeque<usize>>,
+}
+
+impl Locks {
+    /// The locks of a graph; none if no device asks for its parent's.
+    pub(super) fn new(graph: &Graph) -> Option<Self> {
+        let devices = graph.len();
+        let mut needs = vec![[None; 2]; devices];
+        let mut any = false;
+        for device in 0..devices {
+            if let Some(parent) = graph.locked_parent(device) {
+                needs[device][0] = Some(parent);
+                needs[parent][1] = Some(parent);
+                any = true;
+            }
+        }
+        any.then(|| Self {
+            needs,
+            held: vec![false; devices],
+            holds: vec![false; devices],
+            waiting: vec![VecDeque::new(); devices],
+        })
+    }
+
+    /// Takes the locks of `device`, or puts it in the queue of the first that is taken.
+    pub(super) fn take(&mut self, device: usize) -> bool {
+        let needs = self.needs[device];
+        if let Some(taken) = needs.into_iter().flatten().find(|&lock| self.held[lock]) {
+            self.waiting[taken].push_back(device);
+            return false;
+        }
+        for lock in needs.into_iter().flatten() {
+            self.held[lock] = true;
+        }
+        self.holds[device] = true;
+        true
+    }
+
+    /// Gives the locks of `device` back; returns the devices that have got theirs by it. Those that have
+    /// `ended` in the queue are passed over.
+    pub(super) fn give_back(&mut self, device: usize, ended: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut granted = Vec::new();
+        if !std::mem::take(&mut self.holds[device]) {
+            return granted;
+        }
+        let needs = self.needs[device];
+        for lock in needs.into_iter().flatten() {
+            self.held[lock] = false;
+        }
+        for lock in needs.into_iter().flatten() {
+            while !self.held[lock]
+                && let Some(next) = self.waiting[lock].pop_front()
+            {
+                if !ended(next) && self.take(next) {
+                    granted.push(next);
+                }
+            }
+        }
+        granted
+    }
+}
