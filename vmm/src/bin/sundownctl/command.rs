@@ -2,9 +2,10 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
-use api::client::{Method, TIMEOUT};
+use api::client::{Client, Method, TIMEOUT};
 use api::config::TeardownPolicy;
 use api::state::PolicyUpdate;
 use clap::{Parser, Subcommand};
@@ -15,9 +16,9 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Arguments {
-    /// The socket that sundown was started with.
+    /// The socket that sundown was started with. Needed by the commands that ask a running machine.
     #[arg(long, value_name = "PATH")]
-    pub api_socket: PathBuf,
+    pub api_socket: Option<PathBuf>,
     /// Print what the server answers, as it is.
     #[arg(long)]
     pub json: bool,
@@ -62,7 +63,7 @@ pub enum Command {
     Topology,
     /// Show or change the order in which devices are shut down
     TeardownPolicy {
-        /// `serial` or `completion`
+        /// `serial`, `cookie` or `completion`
         #[arg(value_parser = parse_policy)]
         policy: Option<TeardownPolicy>,
         /// The most worker threads that blocking work may use at once
@@ -92,6 +93,16 @@ pub enum Command {
         #[arg(long)]
         follow: bool,
     },
+}
+
+impl Arguments {
+    /// The client of the running machine.
+    pub fn client(&self) -> anyhow::Result<Client> {
+        let socket = self.api_socket.as_ref().context(
+            "which machine? Give the socket that its sundown was started with: --api-socket PATH",
+        )?;
+        Ok(Client::new(socket).with_timeout(Duration::from_secs(self.timeout)))
+    }
 }
 
 /// A call of the API.

@@ -8,7 +8,6 @@ mod table;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use api::client::{Client, ClientError, Method};
@@ -34,13 +33,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments {
-        api_socket,
-        json,
-        timeout,
-        command,
-    } = arguments;
-    let client = Client::new(api_socket).with_timeout(Duration::from_secs(timeout));
+    let client = arguments.client()?;
+    let Arguments { json, command, .. } = arguments;
     let mut out = io::stdout().lock();
     match command {
         Command::Events { since, follow } => {
