@@ -11,7 +11,7 @@ fn shown(path: &str, body: Value) -> String {
 
 fn node(id: &str, children: Vec<Value>) -> Value {
     json!({
-        "id": id, "class": "root-port", "address": "0000:00:01.0", "async": true, "deadline_ms": 30000,
+        "id": id, "class": "root-port", "address": "0000:00:01.0", "async": true, "position": 0, "deadline_ms": 30000,
         "on_timeout": "quarantine", "suppliers": [], "consumers": [], "quarantined": false, "children": children,
     })
 }
@@ -45,7 +45,7 @@ fn the_tree_is_drawn_with_its_branches() {
 #[test]
 fn a_report_shows_devices_and_totals() {
     let device = json!({
-        "id": "d0", "address": "0000:01:00.0", "class": "nvme", "parent": "rp", "suppliers": [], "async": true,
+        "id": "d0", "address": "0000:01:00.0", "class": "nvme", "parent": "rp", "suppliers": [], "async": true, "position": 0,
         "ready_ns": 0, "start_ns": 1_000_000, "end_ns": 501_500_000, "phases": [], "waited_on": [], "held_up_by": "x",
         "critical": true, "outcome": { "result": "failed", "error": "no answer" },
     });
