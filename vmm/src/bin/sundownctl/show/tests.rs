@@ -11,7 +11,7 @@ fn shown(path: &str, body: Value) -> String {
 
 fn node(id: &str, children: Vec<Value>) -> Value {
     json!({
-        "id": id, "class": "root-port", "address": "0000:00:01.0", "async": true, "position": 0, "deadline_ms": 30000,
+        "id": id, "class": "root-port", "address": "0000:00:01.0", "async": true, "deadline_ms": 30000,
         "on_timeout": "quarantine", "suppliers": [], "consumers": [], "quarantined": false, "children": children,
     })
 }
