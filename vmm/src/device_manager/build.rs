@@ -1,5 +1,6 @@
 //! From configuration to devices: one match over the device types, one walk over the tree.
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use api::config::{
 use api::error::{ApiError, ErrorCode};
 use devices::interrupt::IntxLine;
 use devices::legacy::{Ports, ResetControl};
+use devices::lifecycle::Device;
 use devices::memory::GuestMemory;
 use devices::pci::{
     Attachment, Bridge, BridgeKind, Bus, ConfigPorts, DevFn, IntxPin, Node, RootComplex,
@@ -28,7 +30,8 @@ use vm_device::device_manager::{IoManager, MmioManager};
 
 use super::DeviceManager;
 use super::legacy::{Legacy, register};
-use super::teardown::{DEFAULT_DEADLINE, Graph, GraphError, Node as Listed};
+use super::list::{ListError, Listing};
+use super::teardown::Graph;
 use crate::address_space::AddressSpace;
 use crate::interrupts::InterruptRouting;
 use crate::mailbox::Mailbox;
@@ -57,9 +60,12 @@ pub enum BuildError {
     /// The hierarchy does not fit together; validation should have seen it.
     #[error("building the PCI hierarchy: {0}")]
     Topology(#[from] TopologyError),
-    /// The links cannot be ordered; validation should have seen it.
-    #[error("ordering the devices: {0}")]
-    Order(#[from] GraphError),
+    /// The devices cannot be listed; validation should have seen it.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// A device is in the list and was not made: the two walks over the configuration differ.
+    #[error("the device `{0}` is listed and was not built")]
+    NotMade(String),
     /// A namespace's file cannot be used.
     #[error("device `{id}`, namespace {number}: {source}")]
     Backend {
@@ -107,6 +113,7 @@ impl From<BuildError> for ApiError {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::Config(error) => error.into(),
+            BuildError::List(error) => error.into(),
             BuildError::Backend {
                 ref id,
                 ref field,
@@ -153,15 +160,11 @@ impl DeviceManager {
         let root_complex = Arc::new(RootComplex::new(Arc::new(bus), windows.to_vec()));
         register_pci(&mut ports, &root_complex, &legacy.reset_control)?;
 
-        let list = register_devices(config, root_complex.bus(), &legacy)?;
+        let list = Listing::of_config(config)?
+            .graph()
+            .map_err(ListError::from)?;
+        let devices = by_number(&list, root_complex.bus(), &legacy)?;
         let space = AddressSpace::new(ports, root_complex.clone());
-        let devices = root_complex
-            .bus()
-            .walk()
-            .iter()
-            .map(|visit| visit.node.device().clone())
-            .chain(legacy.devices.iter().map(|(_, device)| device.clone()))
-            .collect();
         let manager = Self::new(
             list,
             devices,
@@ -200,55 +203,19 @@ fn register_pci(
         })
 }
 
-/// The list of devices, in the order in which a kernel would register them: PCI as it is scanned, then
-/// the legacy devices; links and deferred probes afterwards. Or as it is given, the legacy devices last.
-fn register_devices(config: &VmConfig, bus: &Bus, legacy: &Legacy) -> Result<Graph, BuildError> {
-    let mut list = Graph::new();
-    for visit in bus.walk() {
-        let id = visit.node.id();
-        let Some(device) = config.device(id) else {
-            continue;
-        };
-        let options = device.options();
-        list.add(Listed {
-            parent: visit.parent.and_then(|parent| list.find(parent.id())),
-            asynchronous: options.is_async(),
-            parent_lock: options.parent_lock,
-            // A bridge only resets registers; an endpoint flushes files.
-            blocking: device.bridge().is_none(),
-            deadline: options
-                .deadline_ms
-                .map_or(DEFAULT_DEADLINE, Duration::from_millis),
-            on_timeout: options.on_timeout,
-            ..Listed::new(id, device.class())
-        })?;
-    }
-    for (id, _) in &legacy.devices {
-        list.add(Listed {
-            blocking: false,
-            ..Listed::new(*id, *id)
-        })?;
-    }
-    for link in &config.links {
-        if let (Some(consumer), Some(supplier)) =
-            (list.find(&link.consumer), list.find(&link.supplier))
-        {
-            list.link(consumer, supplier, link.sync_state_only)?;
-        }
-    }
-    for (_, device) in config.devices() {
-        if device.options().deferred
-            && let Some(number) = list.find(device.id())
-        {
-            list.defer(number)?;
-        }
-    }
-    if let Some(order) = &config.teardown.order {
-        let named: Vec<usize> = order.iter().filter_map(|id| list.find(id)).collect();
-        let legacy = legacy.devices.iter().filter_map(|(id, _)| list.find(id));
-        list.set_order(named.into_iter().chain(legacy).collect())?;
-    }
-    Ok(list)
+/// The devices by their numbers in the list.
+fn by_number(list: &Graph, bus: &Bus, legacy: &Legacy) -> Result<Vec<Arc<dyn Device>>, BuildError> {
+    let visits = bus.walk();
+    let pci = visits
+        .iter()
+        .map(|visit| (visit.node.id(), visit.node.device()));
+    let legacy = legacy.devices.iter().map(|(id, device)| (*id, device));
+    let mut made: HashMap<&str, &Arc<dyn Device>> = pci.chain(legacy).collect();
+    let devices = list.nodes().iter().map(|node| {
+        let device = made.remove(node.id.as_str()).cloned();
+        device.ok_or_else(|| BuildError::NotMade(node.id.clone()))
+    });
+    devices.collect()
 }
 
 struct Builder<'a> {

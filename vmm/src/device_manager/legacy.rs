@@ -22,9 +22,20 @@ use super::build::{BuildError, Host};
 use crate::memory::LOW_MEMORY_END;
 use crate::serial_input::{SerialInput, Source};
 
+/// The names of those which every machine has, in the order in which they are registered.
+const NAMES: [&str; 5] = ["i8042", "rtc", "acpi", "reset", "boot-marker"];
+/// The name of the serial port, which comes last where there is one.
+const SERIAL: &str = "serial";
+
+/// The names of the legacy devices of a machine, in the order in which they are registered.
+pub(super) fn names(serial: SerialMode) -> impl Iterator<Item = &'static str> {
+    let serial = (serial != SerialMode::Off).then_some(SERIAL);
+    NAMES.into_iter().chain(serial)
+}
+
 /// The legacy devices of a machine.
 pub(super) struct Legacy {
-    /// Each by name, in the order in which they are registered.
+    /// Each by name.
     pub devices: Vec<(&'static str, Arc<dyn Device>)>,
     pub acpi_pm: Arc<AcpiPm>,
     pub reset_control: Arc<ResetControl>,
@@ -59,17 +70,14 @@ impl Legacy {
         register(ports, legacy::ACPI_PM, acpi_pm.clone())?;
         register(ports, legacy::ACPI_RESET, acpi_reset.clone())?;
         register(ports, legacy::BOOT_MARKER, marker.clone())?;
-        let mut devices: Vec<(&'static str, Arc<dyn Device>)> = vec![
-            ("i8042", i8042),
-            ("rtc", rtc),
-            ("acpi", acpi_pm.clone()),
-            ("reset", reset_control.clone()),
-            ("boot-marker", marker),
-        ];
+        // As many as there are names, and in their order.
+        let made: [Arc<dyn Device>; NAMES.len()] =
+            [i8042, rtc, acpi_pm.clone(), reset_control.clone(), marker];
+        let mut devices: Vec<_> = NAMES.into_iter().zip(made).collect();
         let mut serial_input = None;
         if let Some((serial, source)) = serial(&config.serial, host)? {
             register(ports, legacy::COM1, serial.clone())?;
-            devices.push(("serial", serial.clone()));
+            devices.push((SERIAL, serial.clone()));
             serial_input = source.map(|source| SerialInput::new(serial, source));
         }
         Ok(Self {

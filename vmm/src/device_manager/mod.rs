@@ -2,6 +2,7 @@
 
 pub mod build;
 mod legacy;
+pub mod list;
 pub mod teardown;
 
 use std::collections::HashMap;
