@@ -169,4 +169,10 @@ pub struct TeardownSummary {
     pub reset_to_ready_ns: Option<u64>,
     /// Devices that failed or were given up.
     pub failed: u64,
+    /// How the guest's own shutdown handshakes lay to each other.
+    #[serde(default)]
+    pub guest_order: GuestOrder,
+    /// From the guest's first CC.SHN to the last CSTS.SHST = 10b.
+    #[serde(default)]
+    pub guest_span_ns: u64,
 }

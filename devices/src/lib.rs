@@ -5,6 +5,7 @@
 //! comes through the small traits in [`interrupt`], [`memory`] and [`event`].
 
 pub mod event;
+pub mod guest_acts;
 pub mod interrupt;
 pub mod legacy;
 pub mod lifecycle;

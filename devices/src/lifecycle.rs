@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::guest_acts::GuestActs;
+
 /// The moment by which a device must have been shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
@@ -109,6 +111,13 @@ pub trait Device: Send + Sync {
     /// in its teardown: one that is not quiet keeps the machine from booting in that memory.
     fn is_quiet(&self) -> bool {
         true
+    }
+
+    /// What the guest has done to the device since it was powered on: in the present boot, and since its
+    /// driver last started it where a device is started. Asked with all vCPUs paused, before `shut_down`,
+    /// after which it is forgotten.
+    fn guest_acts(&self) -> GuestActs {
+        GuestActs::default()
     }
 
     /// Gives host resources back: at unplug and when the machine is deleted, after `shut_down`.

@@ -15,7 +15,6 @@ pub mod controller;
 pub mod engine;
 pub mod shutdown;
 pub mod spec;
-pub mod stamps;
 
 mod admin;
 mod doorbells;
@@ -35,7 +34,6 @@ pub use controller::{Connections, Controller, ControllerConfig, ControllerError}
 pub use engine::Engine;
 pub use prp::GuestSlice;
 pub use shutdown::ShutdownModel;
-pub use stamps::Stamps;
 
 #[cfg(test)]
 mod tests;

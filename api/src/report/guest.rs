@@ -7,16 +7,18 @@ use utoipa::ToSchema;
 /// The guest's part of a reset: from its first act on a device to the reset request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GuestReport {
-    /// How the guest's shutdown handshakes lie to each other.
+    /// How the guest's shutdown handshakes lie to each other. One that never ended lasts until the guest
+    /// last looked at it.
     pub order: GuestOrder,
-    /// The sum of the handshakes, each from CC.SHN to CSTS.SHST = 10b.
+    /// The sum of the handshakes that ended, each from CC.SHN to CSTS.SHST = 10b.
     pub handshake_sum_ns: u64,
-    /// From the first CC.SHN to the last CSTS.SHST = 10b.
+    /// From the first CC.SHN to the last CSTS.SHST = 10b, of those.
     pub span_ns: u64,
     /// The sum ÷ the span: 1 for one after the other, the number of drives for all at once. None without
-    /// a finished handshake.
+    /// a handshake that ended.
     pub overlap: Option<f64>,
-    /// The devices that the guest did something to, in the order in which it began.
+    /// The devices that the guest did something to, in the order in which it began to take them down.
+    /// Those that it only started come last.
     pub devices: Vec<GuestDevice>,
 }
 
@@ -46,7 +48,8 @@ pub struct GuestDevice {
     pub address: Option<String>,
     /// What was done, oldest first.
     pub events: Vec<GuestEvent>,
-    /// The NVMe shutdown handshake; none if the guest began none in this boot.
+    /// The NVMe shutdown handshake that was begun last; none if the guest began none since it started the
+    /// drive.
     pub handshake: Option<ShutdownHandshake>,
 }
 

@@ -1,6 +1,7 @@
 //! A bridge of any kind: its type 1 configuration space, what it forwards, and how it is reset.
 
-use std::ops::RangeInclusive;
+mod routing;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -8,10 +9,13 @@ use std::time::{Duration, Instant};
 use vm_memory::GuestAddress;
 
 use super::capability::{self, ExpressType, PowerState, express};
-use super::config_space::{COMMAND_MEMORY, ConfigSpace, INTERRUPT, Identity};
+use super::config_space::{COMMAND_BUS_MASTER, COMMAND_MEMORY, ConfigSpace, INTERRUPT, Identity};
 use super::function::{BarRange, Decode, PciFunction};
 use super::locked;
+use crate::guest_acts::{Act, ActLog, GuestActs};
 use crate::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
+
+pub use routing::{BusNumbers, Windows};
 
 /// Where the bus numbers are: primary, secondary, subordinate, secondary latency timer.
 pub const BUS_NUMBERS: u16 = 0x18;
@@ -66,45 +70,6 @@ impl BridgeKind {
     }
 }
 
-/// A bridge's bus numbers, as the guest programmed them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BusNumbers {
-    /// The bus that the bridge is on.
-    pub primary: u8,
-    /// The bus right behind it; 0 where none is programmed.
-    pub secondary: u8,
-    /// The highest bus behind it.
-    pub subordinate: u8,
-}
-
-impl BusNumbers {
-    /// Whether `bus` is behind the bridge.
-    pub fn holds(self, bus: u8) -> bool {
-        let last = self.subordinate.max(self.secondary);
-        self.secondary != 0 && (self.secondary..=last).contains(&bus)
-    }
-}
-
-/// The addresses that a bridge forwards to the bus behind it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Windows {
-    /// The memory window, if open.
-    pub memory: Option<RangeInclusive<u64>>,
-    /// The prefetchable memory window, if open.
-    pub prefetchable: Option<RangeInclusive<u64>>,
-}
-
-impl Windows {
-    /// Whether the whole range lies in one of the windows. A bridge forwards whatever lies in a
-    /// window; that BARs match its kind is the guest's business.
-    pub fn forward(&self, range: &RangeInclusive<u64>) -> bool {
-        [&self.memory, &self.prefetchable]
-            .into_iter()
-            .flatten()
-            .any(|window| window.start() <= range.start() && range.end() <= window.end())
-    }
-}
-
 /// A PCI-to-PCI bridge (PCI-to-PCI bridge 1.2; PCIe base 6.0, 7.5.1.3), without I/O window.
 pub struct Bridge {
     kind: BridgeKind,
@@ -117,6 +82,7 @@ pub struct Bridge {
     passing: AtomicBool,
     occupied: AtomicBool,
     reset_latency: Duration,
+    acts: ActLog,
 }
 
 impl Bridge {
@@ -155,6 +121,7 @@ impl Bridge {
             passing: AtomicBool::new(true),
             occupied: AtomicBool::new(false),
             reset_latency: Duration::ZERO,
+            acts: ActLog::default(),
         }
     }
 
@@ -232,7 +199,7 @@ impl Bridge {
 
     /// Whether the bus behind is held in reset, or its link is disabled.
     fn is_down(&self, space: &ConfigSpace) -> bool {
-        let held = space.read(INTERRUPT) & SECONDARY_BUS_RESET != 0;
+        let held = is_held_in_reset(space);
         let disabled = self
             .express_at
             .is_some_and(|at| space.read(at + express::LINK_CONTROL) & express::LINK_DISABLE != 0);
@@ -262,6 +229,11 @@ impl Bridge {
     }
 }
 
+/// Whether the guest holds the bus behind in reset.
+fn is_held_in_reset(space: &ConfigSpace) -> bool {
+    space.read(INTERRUPT) & SECONDARY_BUS_RESET != 0
+}
+
 impl PciFunction for Bridge {
     fn read_config(&self, offset: u16) -> u32 {
         let space = locked(&self.space);
@@ -277,10 +249,22 @@ impl PciFunction for Bridge {
                 self.passing(space),
             )
         };
+        let guest_control = |space: &ConfigSpace| {
+            let master = space.command() & COMMAND_BUS_MASTER != 0;
+            (master, is_held_in_reset(space))
+        };
         let was_down = self.is_down(&space);
         let before = state(&space);
+        let (was_master, was_held) = guest_control(&space);
         capability::write_with_power(&mut space, self.power_at, offset, value, mask);
         self.mirror(&space);
+        let (master, held) = guest_control(&space);
+        if was_master && !master {
+            self.acts.note(Act::BusMasterOff);
+        }
+        if held && !was_held {
+            self.acts.note(Act::SecondaryBusReset);
+        }
         if !was_down && self.is_down(&space) {
             Decode::ResetBehind
         } else if before != state(&space) {
@@ -311,6 +295,7 @@ impl Device for Bridge {
     fn shut_down(&self, _by: Deadline, phases: &mut Phases) -> Result<Finish, ShutdownError> {
         let start = Instant::now();
         self.reset();
+        self.acts.begin_anew();
         if self.reset_latency.is_zero() {
             phases.record("reset", start, Instant::now());
             return Ok(Finish::Now);
@@ -318,6 +303,10 @@ impl Device for Bridge {
         let end = start + self.reset_latency;
         phases.record("reset", start, end);
         Ok(Finish::At(end))
+    }
+
+    fn guest_acts(&self) -> GuestActs {
+        self.acts.read()
     }
 
     fn release(&self) {}

@@ -1,20 +1,24 @@
 //! The configuration space of an endpoint, ready to use: header, BARs, power management, MSI-X, PCI
 //! Express with function level reset, and the INTx line.
 
+mod builder;
+
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::bar::{self, Bar};
-use super::capability::{self, ExpressType, PowerState, express};
+use super::capability::{self, PowerState, express};
 use super::config_space::{
     COMMAND, COMMAND_BUS_MASTER, COMMAND_INTX_DISABLE, COMMAND_MEMORY, ConfigSpace, Identity,
     STATUS_INTERRUPT,
 };
 use super::function::{BarRange, Decode};
-use super::intx::IntxPin;
 use super::locked;
 use super::msix::Msix;
+use crate::guest_acts::{Act, ActLog};
 use crate::interrupt::IntxLine;
+
+pub use builder::{EndpointBuilder, EndpointError};
 
 /// What an endpoint is attached to, and so which capabilities it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,27 +29,6 @@ pub enum Attachment {
     RootComplex,
     /// A conventional PCI bus: 256 bytes of configuration space, no PCI Express capability.
     Conventional,
-}
-
-/// Why a configuration space cannot be built.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EndpointError {
-    /// A BAR does not fit into the six registers there are, or two take the same one.
-    #[error("BAR {0} takes a register that another BAR has or that does not exist")]
-    BarClash(u8),
-    /// The MSI-X layout names a BAR that the function does not have.
-    #[error("the MSI-X table lies in BAR {0}, which the function does not have")]
-    NoMsixBar(u8),
-    /// The MSI-X table or its pending bits do not fit.
-    #[error("the MSI-X table and pending bits end at {end:#x}, past BAR {bar} of {size:#x} bytes")]
-    MsixOutside {
-        /// The BAR.
-        bar: u8,
-        /// Where the structures end.
-        end: u64,
-        /// The BAR's size.
-        size: u64,
-    },
 }
 
 /// What a configuration write did, beyond its register.
@@ -65,117 +48,6 @@ pub struct EndpointWrite {
     pub bus_master: Option<bool>,
 }
 
-/// Collects what an endpoint's configuration space shall hold.
-pub struct EndpointBuilder {
-    identity: Identity,
-    attachment: Attachment,
-    bars: Vec<Bar>,
-    msix: Option<Arc<Msix>>,
-    intx: Option<(IntxPin, Arc<dyn IntxLine>)>,
-    serial_number: Option<u64>,
-}
-
-impl EndpointBuilder {
-    /// Where the endpoint is attached; [`Attachment::Express`] if not said.
-    pub fn attachment(mut self, attachment: Attachment) -> Self {
-        self.attachment = attachment;
-        self
-    }
-
-    /// Adds a BAR.
-    pub fn bar(mut self, bar: Bar) -> Self {
-        self.bars.push(bar);
-        self
-    }
-
-    /// Adds the MSI-X capability.
-    pub fn msix(mut self, msix: Arc<Msix>) -> Self {
-        self.msix = Some(msix);
-        self
-    }
-
-    /// Gives the function an interrupt pin and the line that it is wired to.
-    pub fn intx(mut self, pin: IntxPin, line: Arc<dyn IntxLine>) -> Self {
-        self.intx = Some((pin, line));
-        self
-    }
-
-    /// Adds a device serial number; express functions only.
-    pub fn serial_number(mut self, serial: u64) -> Self {
-        self.serial_number = Some(serial);
-        self
-    }
-
-    /// Builds the configuration space.
-    pub fn build(self) -> Result<EndpointConfig, EndpointError> {
-        self.check()?;
-        let express = self.attachment != Attachment::Conventional;
-        let mut space = if express {
-            ConfigSpace::express()
-        } else {
-            ConfigSpace::conventional()
-        };
-        let pin = self.intx.as_ref().map_or(0, |(pin, _)| pin.register());
-        space.define_type0(&self.identity, pin);
-        for bar in &self.bars {
-            bar.define(&mut space);
-        }
-        let power_at = capability::add_power_management(&mut space, false);
-        let msix_at = self.msix.as_ref().map(|msix| {
-            let layout = msix.layout();
-            let (table, pba) = (layout.table, layout.pba);
-            capability::add_msix(&mut space, msix.vectors(), layout.bar, table, pba)
-        });
-        let express_at = match self.attachment {
-            Attachment::Express => Some(ExpressType::Endpoint),
-            Attachment::RootComplex => Some(ExpressType::RootComplexIntegrated),
-            Attachment::Conventional => None,
-        }
-        .map(|kind| capability::add_express(&mut space, kind));
-        if let Some(serial) = self.serial_number.filter(|_| express) {
-            capability::add_serial_number(&mut space, serial);
-        }
-        Ok(EndpointConfig {
-            space: Mutex::new(space),
-            bars: self.bars,
-            power_at,
-            msix_at,
-            express_at,
-            msix: self.msix,
-            intx: self.intx.map(|(_, line)| line),
-            command: AtomicU16::new(0),
-            asleep: AtomicBool::new(false),
-            interrupt: AtomicBool::new(false),
-            asserted: Mutex::new(false),
-        })
-    }
-
-    fn check(&self) -> Result<(), EndpointError> {
-        let mut taken = [false; 6];
-        for bar in &self.bars {
-            for register in bar.registers() {
-                match taken.get_mut(usize::from(register)) {
-                    Some(taken) if !*taken => *taken = true,
-                    _ => return Err(EndpointError::BarClash(bar.index())),
-                }
-            }
-        }
-        let Some(msix) = &self.msix else {
-            return Ok(());
-        };
-        let (bar, end) = (msix.layout().bar, msix.end());
-        match self.bars.iter().find(|candidate| candidate.index() == bar) {
-            None => Err(EndpointError::NoMsixBar(bar)),
-            Some(found) if found.size() < end => Err(EndpointError::MsixOutside {
-                bar,
-                end,
-                size: found.size(),
-            }),
-            Some(_) => Ok(()),
-        }
-    }
-}
-
 /// An endpoint's configuration space. All methods are for any thread.
 pub struct EndpointConfig {
     space: Mutex<ConfigSpace>,
@@ -192,19 +64,14 @@ pub struct EndpointConfig {
     interrupt: AtomicBool,
     /// Whether the line was told so.
     asserted: Mutex<bool>,
+    /// What the guest did; registers of the device itself are noted here too.
+    acts: ActLog,
 }
 
 impl EndpointConfig {
     /// Starts a configuration space.
     pub fn builder(identity: Identity) -> EndpointBuilder {
-        EndpointBuilder {
-            identity,
-            attachment: Attachment::Express,
-            bars: Vec::new(),
-            msix: None,
-            intx: None,
-            serial_number: None,
-        }
+        EndpointBuilder::new(identity)
     }
 
     /// For [`PciFunction::read_config`](super::PciFunction::read_config).
@@ -234,17 +101,25 @@ impl EndpointConfig {
         };
         self.drive_line();
         let device_control = self.express_at.map(|at| at + express::DEVICE_CONTROL);
+        let flr = device_control == Some(offset) && value & mask & express::INITIATE_FLR != 0;
         let master = after.1 & COMMAND_BUS_MASTER;
+        let was_master = before.1 & COMMAND_BUS_MASTER;
+        if was_master != 0 && master == 0 {
+            self.acts.note(Act::BusMasterOff);
+        }
+        if flr {
+            self.acts.note(Act::FunctionReset);
+        }
         EndpointWrite {
             decode: if before.0 == after.0 {
                 Decode::Same
             } else {
                 Decode::Changed
             },
-            flr: device_control == Some(offset) && value & mask & express::INITIATE_FLR != 0,
+            flr,
             power: (before.2 != after.2).then_some(after.2),
             msix,
-            bus_master: (before.1 & COMMAND_BUS_MASTER != master).then_some(master != 0),
+            bus_master: (was_master != master).then_some(master != 0),
         }
     }
 
@@ -269,6 +144,12 @@ impl EndpointConfig {
         } else {
             PowerState::D0
         }
+    }
+
+    /// What the guest did to the function. Resets leave it alone, since they are part of it; the device
+    /// lets it begin anew when it is shut down.
+    pub fn acts(&self) -> &ActLog {
+        &self.acts
     }
 
     /// The function's MSI-X.

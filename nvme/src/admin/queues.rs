@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use devices::guest_acts::Act;
+
 use crate::engine::Place;
 use crate::queue::{CompletionQueue, Misplaced, SubmissionQueue};
 use crate::respond::{Outcome, Responder};
@@ -88,6 +90,11 @@ pub(super) fn delete_completion(session: &Session, command: &Submission) -> Resu
     if let Some(place) = session.completions.get(usize::from(id)) {
         place.store(None);
     }
+    session
+        .drive
+        .endpoint
+        .acts()
+        .note(Act::DeleteCompletionQueue);
     session.update_pin();
     Ok(())
 }
@@ -112,6 +119,11 @@ fn delete(queue: Arc<SubmissionQueue>, responder: Responder) {
         queue.completions.remove_feeder(queue.id);
         if let Some(place) = responder.session.submissions.get(usize::from(queue.id)) {
             place.store(None);
+        }
+        // A reset came first otherwise, and nobody is told of a deletion.
+        if responder.session.gate.is_open() {
+            let acts = responder.session.drive.endpoint.acts();
+            acts.note(Act::DeleteSubmissionQueue);
         }
         responder.respond(Ok(0));
     });

@@ -70,7 +70,12 @@ impl Controller {
     fn shutdown_part(&self, epoch: u64, part: Part) {
         let mut registers = lock(&self.registers);
         if registers.epoch == epoch && registers.shutdown.ended(part) {
-            registers.stamps.shutdown_complete = Some(Instant::now());
+            let now = Instant::now();
+            self.drive.endpoint.acts().change(|acts| {
+                if let Some(handshake) = &mut acts.handshake {
+                    handshake.completed = Some(now);
+                }
+            });
             registers.used = false;
             if let State::Ready(session) = &registers.state {
                 session.shut();

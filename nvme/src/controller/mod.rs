@@ -29,13 +29,11 @@ pub use config::{Connections, ControllerConfig, ControllerError, MAX_IO_QUEUES, 
 
 use crate::drive::{Drive, Identity, digest};
 use crate::engine::{TimerKey, TimerKind};
-use crate::gate::lock;
 use crate::logs::Logs;
 use crate::namespace::Namespace;
 use crate::pci;
 use crate::session::Session;
 use crate::shutdown::ShutdownModel;
-use crate::stamps::Stamps;
 use registers::Registers;
 
 /// One NVMe controller. Its PCI side is in [`PciFunction`](devices::pci::PciFunction), its host side in
@@ -113,11 +111,6 @@ impl Controller {
     /// The drive's name.
     pub fn id(&self) -> &str {
         &self.drive.id
-    }
-
-    /// What the guest did to the registers, and when.
-    pub fn stamps(&self) -> Stamps {
-        lock(&self.registers).stamps
     }
 
     /// Sizes of the namespaces in bytes, in the order of their identifiers.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use devices::guest_acts::{Act, Handshake};
+
 use super::Controller;
 use crate::gate::lock;
 use crate::session::Session;
@@ -12,7 +14,6 @@ use crate::spec::VERSION;
 use crate::spec::registers::{
     AdminQueueAttributes, Capabilities, Configuration, ControllerStatus, ShutdownKind, offset,
 };
-use crate::stamps::Stamps;
 
 /// CAP.TO and CRTO in 500 ms units: twice the bound of a reset, so that the host sees CFS before it gives up.
 const READY_TIMEOUT: u8 = 40;
@@ -35,7 +36,6 @@ pub(super) struct Registers {
     pub(super) flush_again: bool,
     /// Enabled since the last power-on or completed shutdown.
     pub(super) used: bool,
-    pub(super) stamps: Stamps,
 }
 
 /// See the header of [`controller`](super).
@@ -86,11 +86,12 @@ impl Controller {
             offset::INTMS | offset::INTMC => self.drive.interrupt_mask.load(Ordering::Acquire),
             offset::CC => lock(&self.registers).cc.into(),
             offset::CSTS => {
-                let mut registers = lock(&self.registers);
+                let registers = lock(&self.registers);
                 let status = registers.status();
-                match status.shst() {
-                    0 => {}
-                    shst => registers.stamps.poll(shst == 2),
+                if status.shst() != 0 {
+                    let (complete, now) = (status.shst() == 2, Instant::now());
+                    let acts = self.drive.endpoint.acts();
+                    acts.change(|acts| acts.poll(complete, now));
                 }
                 status.into()
             }
@@ -130,27 +131,40 @@ impl Controller {
         let mut registers = lock(&self.registers);
         let old = std::mem::replace(&mut registers.cc, new);
         let mut after = Aftermath::default();
+        let acts = self.drive.endpoint.acts();
         if old.en() && !new.en() {
+            acts.note(Act::Disable);
             after = self.close(&mut registers, true);
         }
         if !old.en() && new.en() {
-            registers.stamps = Stamps::begin();
+            // What came before was done to a driver's session that is over.
+            acts.begin_anew();
+            acts.note(Act::Enable);
             self.enable(&mut registers);
         }
-        if new.shn() != 0 && old.shn() != new.shn() && registers.shutdown == Shutdown::Normal {
-            let kind = if new.shn() == 2 {
-                ShutdownKind::Abrupt
+        if new.shn() != 0 && old.shn() != new.shn() {
+            let (kind, act) = if new.shn() == 2 {
+                (ShutdownKind::Abrupt, Act::ShutdownAbrupt)
             } else {
-                ShutdownKind::Normal
+                (ShutdownKind::Normal, Act::ShutdownNormal)
             };
             let now = Instant::now();
-            registers.epoch += 1;
-            registers.shutdown = Shutdown::Occurring {
-                timer: false,
-                flush: false,
-            };
-            registers.stamps.shutdown = Some(now);
-            after.service = registers.pending.replace((kind, now)).is_none();
+            // A shutdown under way or complete is not begun again before a reset.
+            let begins = registers.shutdown == Shutdown::Normal;
+            acts.change(|acts| {
+                acts.note(act, now);
+                if begins {
+                    acts.handshake = Some(Handshake::begin(now));
+                }
+            });
+            if begins {
+                registers.epoch += 1;
+                registers.shutdown = Shutdown::Occurring {
+                    timer: false,
+                    flush: false,
+                };
+                after.service = registers.pending.replace((kind, now)).is_none();
+            }
         }
         drop(registers);
         self.finish(after);
@@ -215,7 +229,6 @@ impl Registers {
             flushing: _,
             flush_again,
             used,
-            stamps: _,
         } = self;
         *cc = Configuration::new();
         *aqa = AdminQueueAttributes::new();

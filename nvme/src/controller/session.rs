@@ -65,7 +65,6 @@ impl Controller {
     pub(super) fn close(&self, registers: &mut Registers, ready: bool) -> Aftermath {
         self.session.store(None);
         self.drive.interrupt_mask.store(0, Ordering::Release);
-        registers.stamps.reset = Some(Instant::now());
         registers.shutdown = Shutdown::Normal;
         registers.pending = None;
         registers.flush_again = false;

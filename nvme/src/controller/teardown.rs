@@ -3,6 +3,7 @@
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
+use devices::guest_acts::GuestActs;
 use devices::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
 
 use super::Controller;
@@ -80,6 +81,7 @@ impl Device for Controller {
         // Also after a failure: what was written is saved as far as it can be.
         let flushed = phases.run("flush", || self.flush(by));
         phases.run("reset", || self.drive.endpoint.reset());
+        self.drive.endpoint.acts().begin_anew();
         quiesced?;
         flushed?;
         if self.teardown_latency == Duration::ZERO {
@@ -89,6 +91,10 @@ impl Device for Controller {
         let end = done.max(start + self.teardown_latency);
         phases.record("modelled-latency", done, end);
         Ok(Finish::At(end))
+    }
+
+    fn guest_acts(&self) -> GuestActs {
+        self.drive.endpoint.acts().read()
     }
 
     fn is_quiet(&self) -> bool {

@@ -3,6 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use devices::guest_acts::Act;
+use devices::lifecycle::Device;
+
 use super::backend::TestBackend;
 use super::driver::{DATA, DISK, ENABLE, Guest, config, eventually, transfer};
 use crate::ShutdownModel;
@@ -47,12 +50,15 @@ fn a_shutdown_takes_its_latency_and_a_real_flush() {
     eventually("a completed shutdown", || guest.shst() == 2);
     assert!(guest.is_ready());
     assert_eq!(backend.flushes.load(Ordering::SeqCst), 1);
-    let stamps = guest.controller.stamps();
-    let (asked, done) = (stamps.shutdown.unwrap(), stamps.shutdown_complete.unwrap());
+    let acts = guest.controller.guest_acts();
+    let handshake = acts.handshake.unwrap();
+    let (asked, done) = (handshake.requested, handshake.completed.unwrap());
     assert!(done - asked >= latency);
-    assert!(stamps.enabled.unwrap() < asked);
-    assert!(stamps.polls >= 2 && stamps.first_poll.unwrap() < done);
-    assert!(stamps.last_poll.unwrap() > done);
+    assert!(acts.of(Act::Enable).unwrap().last < asked);
+    let polls = acts.of(Act::Poll).unwrap();
+    assert_eq!(polls.count, handshake.polls);
+    assert!(polls.count >= 2 && polls.first < done);
+    assert!(polls.last >= done && handshake.seen == Some(polls.last));
 }
 
 #[test]
@@ -99,8 +105,8 @@ fn a_reset_ends_a_shutdown_and_its_timer_does_not_end_the_next() {
     guest.enable();
     guest.write(offset::CC, NORMAL);
     eventually("a completed shutdown", || guest.shst() == 2);
-    let stamps = guest.controller.stamps();
-    let took = stamps.shutdown_complete.unwrap() - stamps.shutdown.unwrap();
+    let handshake = guest.controller.guest_acts().handshake.unwrap();
+    let took = handshake.completed.unwrap() - handshake.requested;
     assert!(took >= Duration::from_millis(50));
     // Nothing is fetched once the shutdown is complete.
     guest.submit(

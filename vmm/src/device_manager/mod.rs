@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::config::{OnTimeout, TeardownPolicy};
 use api::state::{LegacyNode, Topology, TopologyNode};
+use devices::guest_acts::GuestActs;
 use devices::legacy::AcpiPm;
 use devices::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
 use devices::pci::{Address, Bus, FirmwareError, Node, RootComplex, number_buses};
@@ -102,6 +103,13 @@ impl DeviceManager {
             .iter()
             .map(|node| node.id.clone())
             .collect()
+    }
+
+    /// What the guest has done to the devices in the present boot, by number. With all vCPUs paused, and
+    /// before the teardown, which makes the devices forget it.
+    pub fn guest_acts(&self) -> Vec<GuestActs> {
+        let listed = self.targets.0.iter();
+        listed.map(|listed| listed.device.guest_acts()).collect()
     }
 
     /// A teardown of all devices, ready to run: policy, flags and links are frozen here.

@@ -72,5 +72,7 @@ fn summary(report: &TeardownReport) -> TeardownSummary {
         reset_ns: report.reset_ns,
         reset_to_ready_ns: report.reset_to_ready_ns,
         failed: failed as u64,
+        guest_order: report.guest.order,
+        guest_span_ns: report.guest.span_ns,
     }
 }

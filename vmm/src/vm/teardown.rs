@@ -10,6 +10,7 @@ use api::config::{OnPowerOff, OnReset};
 use api::events::{EventKind, EventLog};
 use api::report::{Cause, Outcome};
 use api::request::{Reply, Response};
+use devices::guest_acts::GuestActs;
 
 use super::{Machine, Next, State};
 use crate::device_manager::teardown::{self, Observer, Teardown, TeardownRun};
@@ -90,6 +91,8 @@ pub(super) struct TearingDown {
     cause: Cause,
     requested: Instant,
     paused: Instant,
+    /// What the guest had done to the devices, by number.
+    guest_acts: Vec<GuestActs>,
     pub after: After,
     pub replies: Vec<Reply>,
 }
@@ -158,6 +161,7 @@ impl Machine {
         } = request;
         self.vcpus.pause();
         let paused = Instant::now();
+        let guest_acts = self.devices.guest_acts();
         let number = self.history.next_number();
         let policy = self.config.teardown.policy;
         self.events.push_at(
@@ -189,6 +193,7 @@ impl Machine {
             cause,
             requested,
             paused,
+            guest_acts,
             after,
             replies: Vec::new(),
         }));
@@ -206,6 +211,7 @@ impl Machine {
             cause,
             requested,
             paused,
+            guest_acts,
             mut after,
             replies,
         } = *under_way;
@@ -218,6 +224,7 @@ impl Machine {
             at_ns: self.clock.ns(requested),
             vcpus_paused: paused,
         });
+        report.guest = teardown::guest_report(&run.graph, &guest_acts, requested);
         self.events.push(EventKind::TeardownEnded {
             number,
             teardown_ns: report.teardown_ns,

@@ -253,3 +253,26 @@ fn a_teardown_resets_the_registers_and_models_its_latency() {
         assert_eq!(bridge.bus_numbers(), BusNumbers::default());
     }
 }
+
+#[test]
+fn what_the_guest_did_is_noted_until_the_teardown() {
+    let bridge = Bridge::new(BridgeKind::RootPort, 0);
+    let count = |act| bridge.guest_acts().of(act).map_or(0, |times| times.count);
+    for command in [6, 2, 0, 6, 2] {
+        write(&bridge, COMMAND, command);
+    }
+    assert_eq!(count(Act::BusMasterOff), 2, "on its way from 1 to 0 alone");
+    for control in [1 << 22, 1 << 22, 0, 1 << 22] {
+        bridge.write_config(INTERRUPT, control, 0x00FF_0000);
+    }
+    assert_eq!(count(Act::SecondaryBusReset), 2);
+    bridge.reset();
+    assert_eq!(
+        count(Act::SecondaryBusReset),
+        2,
+        "a reset from above keeps it"
+    );
+    let by = Deadline::after(Duration::from_secs(5));
+    bridge.shut_down(by, &mut Phases::default()).unwrap();
+    assert!(bridge.guest_acts().is_empty());
+}

@@ -1,7 +1,9 @@
 //! An endpoint's configuration space as its driver meets it.
 
 use super::*;
+use crate::guest_acts::Act;
 use crate::pci::fake::{Line, NVME, Router};
+use crate::pci::intx::IntxPin;
 use crate::pci::msix::MsixLayout;
 
 struct Drive {
@@ -208,4 +210,29 @@ fn impossible_configurations_are_refused() {
         size: 0x2000,
     };
     assert_eq!(error(small), Some(outside));
+}
+
+#[test]
+fn what_the_guest_did_is_noted_at_the_edges_and_outlives_a_reset() {
+    let drive = drive(Attachment::Express);
+    let count = |act| {
+        drive
+            .config
+            .acts()
+            .read()
+            .of(act)
+            .map_or(0, |times| times.count)
+    };
+    let _ = drive.write(COMMAND, 0b010);
+    assert_eq!(count(Act::BusMasterOff), 0, "it was not on");
+    for command in [0b110, 0b010, 0b000, 0b110, 0b010] {
+        let _ = drive.write(COMMAND, command);
+    }
+    assert_eq!(count(Act::BusMasterOff), 2);
+    assert!(drive.write(drive.find(0x10) + 8, 0x8000).flr);
+    drive.config.reset();
+    assert_eq!(
+        (count(Act::FunctionReset), count(Act::BusMasterOff)),
+        (1, 2)
+    );
 }

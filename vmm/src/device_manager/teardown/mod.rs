@@ -5,6 +5,7 @@
 mod clock;
 mod engine;
 mod graph;
+mod guest;
 mod locks;
 mod policy;
 mod report;
@@ -14,6 +15,7 @@ mod waits;
 pub use clock::{Cost, Plan, Planned, predict};
 pub use engine::{Monitor, Observer, Open, OsThreads, Spawn, Stamp, Target, Teardown, Unobserved};
 pub use graph::{DEFAULT_DEADLINE, Graph, GraphError, Node};
+pub use guest::guest_report;
 pub use policy::{Rules, Tasks};
 pub use report::{Request, TeardownRun, guest_ready, vcpus_resumed};
 
