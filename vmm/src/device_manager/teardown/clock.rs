@@ -135,10 +135,14 @@ pub(super) fn predict_by(
         }
     }
     debug_assert!((0..graph.len()).all(|device| run.schedule.stage(device) == Stage::Ended));
-    let waits = Waits::new(graph, &rules, |on| run.devices[on].end);
+    let mut turns = vec![0; graph.len()];
+    for (turn, &device) in run.order.iter().enumerate() {
+        turns[device] = turn;
+    }
+    // By turn and not by time: devices that take no time start and end at once, one after the other.
+    let waits = Waits::new(graph, &rules, |on| turns[on], |on| run.devices[on].end);
     for device in 0..graph.len() {
-        let start = run.devices[device].start;
-        let held_up_by = waits.held_up_by(device, start, |on| run.devices[on].end);
+        let held_up_by = waits.held_up_by(device, |on| run.devices[on].end);
         run.devices[device].held_up_by = held_up_by;
         run.devices[device].ready = held_up_by.map_or(Duration::ZERO, |on| run.devices[on].end);
     }

@@ -10,8 +10,11 @@ use super::graph::Graph;
 pub(super) struct Locks {
     /// The locks of each device: its parent's, its own.
     needs: Vec<[Option<usize>; 2]>,
-    held: Vec<bool>,
+    /// Who holds each lock.
+    holders: Vec<Option<usize>>,
+    /// Whether the device holds its locks.
     holds: Vec<bool>,
+    /// Who waits for each lock. Nobody waits for one that is free.
     waiting: Vec<VecDeque<usize>>,
 }
 
@@ -30,7 +33,7 @@ impl Locks {
         }
         any.then(|| Self {
             needs,
-            held: vec![false; devices],
+            holders: vec![None; devices],
             holds: vec![false; devices],
             waiting: vec![VecDeque::new(); devices],
         })
@@ -39,15 +42,25 @@ impl Locks {
     /// Takes the locks of `device`, or puts it in the queue of the first that is taken.
     pub(super) fn take(&mut self, device: usize) -> bool {
         let needs = self.needs[device];
-        if let Some(taken) = needs.into_iter().flatten().find(|&lock| self.held[lock]) {
+        if let Some(taken) = needs
+            .into_iter()
+            .flatten()
+            .find(|&lock| self.holders[lock].is_some())
+        {
             self.waiting[taken].push_back(device);
             return false;
         }
         for lock in needs.into_iter().flatten() {
-            self.held[lock] = true;
+            self.holders[lock] = Some(device);
         }
         self.holds[device] = true;
         true
+    }
+
+    /// The devices that hold what `device` needs.
+    pub(super) fn holders(&self, device: usize) -> impl Iterator<Item = usize> + '_ {
+        let needed = self.needs[device].into_iter().flatten();
+        needed.filter_map(move |lock| self.holders[lock].filter(|&holder| holder != device))
     }
 
     /// Gives the locks of `device` back; returns the devices that have got theirs by it. Those that have
@@ -59,10 +72,10 @@ impl Locks {
         }
         let needs = self.needs[device];
         for lock in needs.into_iter().flatten() {
-            self.held[lock] = false;
+            self.holders[lock] = None;
         }
         for lock in needs.into_iter().flatten() {
-            while !self.held[lock]
+            while self.holders[lock].is_none()
                 && let Some(next) = self.waiting[lock].pop_front()
             {
                 if !ended(next) && self.take(next) {
@@ -73,3 +86,6 @@ impl Locks {
         granted
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,20 @@ impl Machine {
         self
     }
 
+    /// An asynchronous device that is shut down with its parent locked.
+    pub fn with_locking(mut self, id: &str, parent: &str, latency_ms: u64) -> Self {
+        let node = Node {
+            parent: self.graph.find(parent),
+            asynchronous: true,
+            parent_lock: true,
+            ..Node::new(id, "test")
+        };
+        self.graph.add(node).unwrap();
+        let latency = Duration::from_millis(latency_ms);
+        self.costs.push(Cost::latency(latency));
+        self
+    }
+
     pub fn linked(mut self, consumer: &str, supplier: &str) -> Self {
         let (consumer, supplier) = (self.at(consumer), self.at(supplier));
         self.graph.link(consumer, supplier, false).unwrap();

@@ -159,12 +159,18 @@ impl Rules {
         }
     }
 
-    /// Synchronous devices that the list puts before a child or a consumer of theirs.
+    /// Synchronous devices that go before a child or a consumer of theirs, as the list has them. Under
+    /// `cookie` also those that do not wait for an asynchronous one; where it is the device that is
+    /// asynchronous, [`Tasks`] warns.
     fn inversions(&self, graph: &Graph) -> Vec<String> {
         let mut turn = vec![usize::MAX; graph.len()];
         for (position, &device) in self.lane.iter().enumerate() {
             turn[device] = position;
         }
+        let is_newer = |before: usize, device: usize| {
+            let cookies = self.tasks.as_ref().map(|tasks| &tasks.cookies);
+            cookies.is_some_and(|cookies| cookies[before] > cookies[device])
+        };
         let mut warnings = Vec::new();
         for &device in &self.lane {
             let name = &graph.node(device).id;
@@ -173,10 +179,15 @@ impl Rules {
                 ("consumer", graph.consumers(device)),
             ] {
                 for &before in dependants {
+                    let other = &graph.node(before).id;
                     if !self.asynchronous[before] && turn[before] > turn[device] {
-                        let other = &graph.node(before).id;
                         warnings.push(format!(
                             "{name} goes before its {kind} {other}, as the list has them"
+                        ));
+                    } else if self.asynchronous[before] && is_newer(before, device) {
+                        warnings.push(format!(
+                            "{name} does not wait for its {kind} {other}, which the list has nearer to \
+                             its head: they may overlap"
                         ));
                     }
                 }

@@ -10,7 +10,7 @@ use super::clock::{Cost, Plan, predict_by};
 use super::engine::Stamp;
 use super::graph::Graph;
 use super::policy::Rules;
-use super::waits::Waits;
+use super::waits::{Waits, lock_order};
 
 /// A teardown that was run: what the engine measured.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ impl TeardownRun {
     }
 
     /// What the policy needs for the times measured when workers are no object, by the very rules of
-    /// the run. Under `serial`, what `completion` needs.
+    /// the run, with parents' locks taken in the order of the run. Under `serial`, what `completion` needs.
     pub fn ideal(&self) -> Plan {
         let costs: Vec<Cost> = self
             .stamps
@@ -88,11 +88,27 @@ impl TeardownRun {
             .map(|stamp| Cost::latency(stamp.end - stamp.start))
             .collect();
         let rules = match self.policy {
-            TeardownPolicy::Cookie | TeardownPolicy::Completion => Arc::clone(&self.rules),
+            TeardownPolicy::Cookie | TeardownPolicy::Completion => self.rules_as_locked(),
             TeardownPolicy::Serial => Arc::new(Rules::new(&self.graph, TeardownPolicy::Completion)),
         };
         // The times are what they are: a device that overran its deadline held the others up for so long.
         predict_by(&self.graph, rules, &costs, self.stamps.len(), false)
+    }
+
+    /// The rules of the run, with whom each device waited for at a lock.
+    fn rules_as_locked(&self) -> Arc<Rules> {
+        let mut rules = Arc::clone(&self.rules);
+        for (before, device) in lock_order(&self.graph, self.starts()) {
+            // Of two that started at one moment it is not known who was first.
+            if self.stamps[before].start < self.stamps[device].start {
+                Arc::make_mut(&mut rules).waits_on[device].push(before);
+            }
+        }
+        rules
+    }
+
+    fn starts(&self) -> impl Fn(usize) -> (Instant, Instant) {
+        |device| (self.stamps[device].start, self.stamps[device].end)
     }
 
     /// The report, without what comes after the teardown; see [`vcpus_resumed`] and [`guest_ready`].
@@ -105,7 +121,7 @@ impl TeardownRun {
             critical[device] = true;
         }
         let end = |device: usize| self.stamps[device].end;
-        let waits = Waits::new(&self.graph, &self.rules, end);
+        let waits = Waits::new(&self.graph, &self.rules, self.starts(), end);
         let mut by_end: Vec<usize> = (0..self.stamps.len()).collect();
         by_end.sort_by_key(|&device| self.stamps[device].end);
         let mut positions = vec![0; self.stamps.len()];
@@ -116,7 +132,7 @@ impl TeardownRun {
             .into_iter()
             .map(|device| {
                 let (node, stamp) = (self.graph.node(device), &self.stamps[device]);
-                let held_up_by = waits.held_up_by(device, stamp.start, end);
+                let held_up_by = waits.held_up_by(device, end);
                 let tasks = self.rules.tasks.as_ref();
                 let cookie = |cookies: &[u32]| Some(cookies[device].into()).filter(|&at| at > 0);
                 DeviceReport {

@@ -209,13 +209,18 @@ impl Schedule {
         self.stages[device]
     }
 
-    /// The devices `device` waits for that have not ended.
+    /// The devices `device` waits for that have not ended, those that hold a lock it needs included.
     pub fn open_waits(&self, device: usize) -> Vec<usize> {
         let barrier = self.rules.tasks.iter().flat_map(|tasks| {
             let until = tasks.waits_for[device];
             (0..self.stages.len()).filter(move |&on| tasks.cookies[on] <= until)
         });
+        let locks = self.locks.iter().flat_map(|locks| locks.holders(device));
         let on = self.rules.waits_on[device].iter().copied().chain(barrier);
-        on.filter(|&on| self.stages[on] != Stage::Ended).collect()
+        let open = on.filter(|&on| self.stages[on] != Stage::Ended);
+        let mut open: Vec<usize> = open.chain(locks).collect();
+        open.sort_unstable();
+        open.dedup();
+        open
     }
 }

@@ -7,16 +7,21 @@ use super::policy::Rules;
 #[derive(Debug)]
 pub struct Waits<'a> {
     rules: &'a Rules,
-    graph: &'a Graph,
     /// The device that ends last among all tasks up to each, the task numbered 1 first.
     latest: Vec<usize>,
-    /// For each device, those that are shut down with it locked, itself included, as they end.
-    lockers: Vec<Vec<usize>>,
+    /// For each device those that held its locks directly before it: its parent's, its own.
+    held_before: Vec<[Option<usize>; 2]>,
 }
 
 impl<'a> Waits<'a> {
-    /// For the times of a run under `rules`: `end` gives the end of each device.
-    pub fn new<T: Ord>(graph: &'a Graph, rules: &'a Rules, end: impl Fn(usize) -> T) -> Self {
+    /// For the times of a run under `rules`: `start` puts the devices in the order in which they were
+    /// started, `end` gives the end of each.
+    pub fn new<S: Ord, E: Ord>(
+        graph: &Graph,
+        rules: &'a Rules,
+        start: impl Fn(usize) -> S,
+        end: impl Fn(usize) -> E,
+    ) -> Self {
         let mut latest = Vec::new();
         if let Some(tasks) = &rules.tasks {
             let mut last_of_task: Vec<Option<usize>> = vec![None; tasks.sizes.len()];
@@ -33,45 +38,51 @@ impl<'a> Waits<'a> {
                 }
             }
         }
-        let mut lockers = vec![Vec::new(); graph.len()];
-        for device in 0..graph.len() {
-            if let Some(parent) = graph.locked_parent(device) {
-                if lockers[parent].is_empty() {
-                    lockers[parent].push(parent);
-                }
-                lockers[parent].push(device);
-            }
-        }
-        for lockers in &mut lockers {
-            lockers.sort_by_key(|&device| end(device));
+        let mut held_before = vec![[None; 2]; graph.len()];
+        for (before, device) in lock_order(graph, start) {
+            let locks = &mut held_before[device];
+            let free = usize::from(locks[0].is_some());
+            locks[free] = Some(before);
         }
         Self {
             rules,
-            graph,
             latest,
-            lockers,
+            held_before,
         }
     }
 
     /// The device that `device` had to wait for longest; none if it waited for none.
-    pub fn held_up_by<T: Ord + Copy>(
-        &self,
-        device: usize,
-        start: T,
-        end: impl Fn(usize) -> T,
-    ) -> Option<usize> {
+    pub fn held_up_by<E: Ord>(&self, device: usize, end: impl Fn(usize) -> E) -> Option<usize> {
         let before = self.rules.waits_on[device].iter().copied();
         let barrier = self.rules.tasks.as_ref().and_then(|tasks| {
             let waits_for = tasks.waits_for[device] as usize;
             waits_for.checked_sub(1).map(|task| self.latest[task])
         });
-        let locks = [Some(device), self.graph.locked_parent(device)];
-        let lock = locks.into_iter().flatten().filter_map(|lock| {
-            let lockers = &self.lockers[lock];
-            let ended = lockers.partition_point(|&other| end(other) <= start);
-            let others = lockers[..ended].iter().rev().copied();
-            others.into_iter().find(|&other| other != device)
-        });
+        let lock = self.held_before[device].into_iter().flatten();
         before.chain(barrier).chain(lock).max_by_key(|&on| end(on))
     }
 }
+
+/// Pairs of devices of which the second got a lock directly after the first, for all parents' locks: no
+/// two of those that need one lock overlap, so the order of their starts is that of the lock.
+pub fn lock_order<S: Ord>(graph: &Graph, start: impl Fn(usize) -> S) -> Vec<(usize, usize)> {
+    let mut lockers: Vec<Vec<usize>> = vec![Vec::new(); graph.len()];
+    for device in 0..graph.len() {
+        if let Some(parent) = graph.locked_parent(device) {
+            if lockers[parent].is_empty() {
+                // It is shut down with its own lock held.
+                lockers[parent].push(parent);
+            }
+            lockers[parent].push(device);
+        }
+    }
+    let mut pairs = Vec::new();
+    for lockers in &mut lockers {
+        lockers.sort_by_key(|&device| start(device));
+        pairs.extend(lockers.windows(2).map(|pair| (pair[0], pair[1])));
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests;

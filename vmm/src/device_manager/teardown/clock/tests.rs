@@ -287,6 +287,19 @@ fn a_call_holds_its_worker_and_a_latency_holds_none() {
 }
 
 #[test]
+fn a_chain_through_a_lock_ends_where_nothing_takes_time() {
+    let machine = Machine::new()
+        .with_async("p", "", 0)
+        .with_locking("a", "p", 0)
+        .with_locking("b", "p", 0);
+    let plan = plan(&machine, Completion);
+    let mut chain = plan.critical_chain();
+    chain.dedup();
+    assert!((1..=3).contains(&chain.len()), "{chain:?}");
+    assert_eq!(plan.devices[plan.order[0]].held_up_by, None);
+}
+
+#[test]
 fn a_worker_that_is_given_up_is_replaced() {
     let mut machine = Machine::new()
         .with_async("fine", "", 0)

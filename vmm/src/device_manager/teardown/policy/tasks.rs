@@ -9,9 +9,10 @@ use crate::device_manager::teardown::graph::Graph;
 /// task before the next asynchronous device, at the end, and as soon as it holds a device whose parent or
 /// supplier is asynchronous. Tasks are numbered from 1.
 ///
-/// A list waits for all older tasks. An asynchronous device waits for all tasks up to that of the child or
-/// consumer scheduled last: a prefix barrier, not a dependency. Where that one is newer than its own, the
-/// wait is cut down to the tasks older than its own, with a warning.
+/// A list waits for all older tasks, so that lists never overlap. An asynchronous device waits for all tasks
+/// up to that of the child or consumer scheduled last: a prefix barrier, not a dependency. Where that one is
+/// newer than its own, the wait is cut down to the tasks older than its own, with a warning. A synchronous
+/// device has no such wait for a newer asynchronous one, and may overlap it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tasks {
     /// The number of each device's task.
@@ -100,15 +101,22 @@ impl Walk<'_> {
             let (own, wanted) = (self.tasks.cookies[device], self.tasks.cookies[last]);
             self.tasks.waits_for[device] = wanted.min(own - 1);
             if wanted > own {
-                let name = |device: usize| &self.graph.node(device).id;
+                let newer = self.graph.dependants(device);
+                let newer = newer.filter(|&before| self.tasks.cookies[before] > own);
+                let names: Vec<&str> = newer
+                    .map(|before| self.graph.node(before).id.as_str())
+                    .collect();
                 warnings.push(format!(
-                    "unsafe shutdown ordering, forcing sync order: {} goes before {}, which the list has \
-                     nearer to its head",
-                    name(device),
-                    name(last)
+                    "unsafe shutdown ordering, forcing sync order: {} does not wait for {}, which the list \
+                     has nearer to its head",
+                    self.graph.node(device).id,
+                    names.join(", ")
                 ));
             }
         }
         (self.tasks, warnings)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,3 +180,72 @@ fn a_machine_without_devices_has_a_report() {
         (0, 0, 1.0)
     );
 }
+
+#[test]
+fn a_report_of_cookie_has_the_tasks_and_what_each_waited_for() {
+    // Tasks: u 1, the list of x and y 2, c 3, p 4.
+    let machine = Machine::new()
+        .with_async("p", "", 0)
+        .with_async("c", "p", 0)
+        .with_sync("y", "", 0)
+        .with_sync("x", "", 0)
+        .with_async("u", "", 0);
+    let spans = [(9, 10), (0, 1), (8, 9), (7, 8), (0, 7)];
+    let (run, request) = run(machine, TeardownPolicy::Cookie, &spans);
+    let report = run.report(&request);
+    let of = |id: &str| report.devices.iter().find(|device| device.id == id);
+    let seen = ["u", "x", "y", "c", "p"].map(|id| {
+        let device = of(id).unwrap();
+        let held_up_by = device.held_up_by.as_deref();
+        (device.cookie, device.waited_for_cookie, held_up_by)
+    });
+    assert_eq!(
+        seen,
+        [
+            (Some(1), None, None),
+            (Some(2), Some(1), Some("u")),
+            (Some(2), None, Some("x")),
+            (Some(3), None, None),
+            // Up to c's task, of which that of x and y ends last.
+            (Some(4), Some(3), Some("y")),
+        ]
+    );
+    assert_eq!(of("y").unwrap().waited_on, ["x"]);
+    assert!(of("p").unwrap().waited_on.is_empty());
+    assert_eq!(of("p").unwrap().ready_ns, 19_000_000);
+    assert_eq!(report.critical_path_ns, 10_000_000);
+    let critical: Vec<_> = report
+        .devices
+        .iter()
+        .filter(|device| device.critical)
+        .map(|device| device.id.as_str())
+        .collect();
+    assert_eq!(critical, ["u", "x", "y", "p"]);
+}
+
+#[test]
+fn the_critical_path_takes_locks_in_the_order_of_the_run() {
+    let machine = Machine::new()
+        .with_async("hub", "", 0)
+        .with_locking("short", "hub", 0)
+        .with_locking("long", "hub", 0)
+        .with_async("leaf", "", 0)
+        .linked("short", "leaf");
+    // `leaf` waits for `short`: which of the two has the lock first decides how late it is.
+    for first_long in [true, false] {
+        let spans = if first_long {
+            [(11, 12), (10, 11), (0, 10), (11, 31)]
+        } else {
+            [(11, 12), (0, 1), (1, 11), (1, 21)]
+        };
+        let (run, request) = run(machine.clone(), TeardownPolicy::Completion, &spans);
+        let report = run.report(&request);
+        assert_eq!(report.critical_path_ns, report.teardown_ns);
+        let short = report.devices.iter().find(|device| device.id == "short");
+        let short = short.unwrap();
+        let held_up_by = first_long.then_some("long");
+        assert_eq!(short.held_up_by.as_deref(), held_up_by);
+        assert!(short.waited_on.is_empty(), "a lock is no dependency");
+        assert_eq!(short.ready_ns, short.start_ns);
+    }
+}
