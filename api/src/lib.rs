@@ -8,6 +8,7 @@ pub mod error;
 pub mod events;
 pub mod json;
 pub mod openapi;
+pub mod plan;
 pub mod report;
 pub mod request;
 pub mod server;

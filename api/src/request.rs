@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use crate::config::VmConfig;
 use crate::error::{ApiError, ErrorCode};
+use crate::plan::Plans;
 use crate::report::{TeardownReport, TeardownSummary};
 use crate::state::{PolicyUpdate, TeardownPolicyInfo, Topology, VmInfo, VmmPing};
 
@@ -35,6 +36,8 @@ pub enum Request {
     Delete,
     /// `vm.topology`. Answered with [`Response::Topology`].
     Topology,
+    /// `vm.plan`. Answered with [`Response::Plan`].
+    Plan,
     /// `vm.teardown-policy`, read. Answered with [`Response::TeardownPolicy`].
     GetTeardownPolicy,
     /// `vm.teardown-policy`, written. Has been checked to be in range and to change something.
@@ -61,6 +64,7 @@ impl Request {
             Self::PowerButton => "vm.power-button",
             Self::Delete => "vm.delete",
             Self::Topology => "vm.topology",
+            Self::Plan => "vm.plan",
             Self::GetTeardownPolicy | Self::SetTeardownPolicy(_) => "vm.teardown-policy",
             Self::Teardowns => "vm.teardowns",
             Self::Teardown(_) => "vm.teardowns/{n}",
@@ -79,6 +83,8 @@ pub enum Response {
     Info(Box<VmInfo>),
     /// Of [`Request::Topology`].
     Topology(Box<Topology>),
+    /// Of [`Request::Plan`].
+    Plan(Box<Plans>),
     /// Of [`Request::GetTeardownPolicy`].
     TeardownPolicy(TeardownPolicyInfo),
     /// Of [`Request::Teardowns`], oldest first.

@@ -10,6 +10,7 @@ pub mod interrupts;
 pub mod mailbox;
 pub mod memory;
 pub mod picture;
+pub mod plan;
 pub mod serial_input;
 pub mod vcpu;
 pub mod vm;

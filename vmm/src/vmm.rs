@@ -15,6 +15,7 @@ use event_manager::{
 
 use crate::exit;
 use crate::mailbox::{Mailbox, Message};
+use crate::plan;
 use crate::vm::{After, Machine, Next, answer};
 
 /// Messages that are dealt with before signals and input are looked at again.
@@ -193,6 +194,9 @@ impl Vmm {
             (Request::Info, Some(machine)) => Ok(Response::Info(Box::new(machine.describe()))),
             (Request::Topology, Some(machine)) => {
                 Ok(Response::Topology(Box::new(machine.topology())))
+            }
+            (Request::Plan, Some(machine)) => {
+                return plan::answer(machine.config().clone(), reply);
             }
             (Request::GetTeardownPolicy, Some(machine)) => {
                 Ok(Response::TeardownPolicy(machine.teardown_policy()))

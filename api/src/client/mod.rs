@@ -24,6 +24,7 @@ pub use stream::{Events, Lines};
 use crate::config::VmConfig;
 use crate::error::ApiError;
 use crate::json;
+use crate::plan::Plans;
 use crate::report::{TeardownReport, TeardownSummary};
 use crate::server::BASE;
 use crate::state::{PolicyUpdate, TeardownPolicyInfo, Topology, VmInfo, VmmPing};
@@ -131,6 +132,11 @@ impl Client {
     /// `vm.topology`.
     pub fn topology(&self) -> Result<Topology, ClientError> {
         self.get("/vm.topology")
+    }
+
+    /// `vm.plan`.
+    pub fn plan(&self) -> Result<Plans, ClientError> {
+        self.get("/vm.plan")
     }
 
     /// `vm.teardown-policy`, read.

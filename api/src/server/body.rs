@@ -96,6 +96,7 @@ impl IntoResponse for request::Response {
             Self::Ping(ping) => Json(ping).into_response(),
             Self::Info(info) => Json(info).into_response(),
             Self::Topology(topology) => Json(topology).into_response(),
+            Self::Plan(plans) => Json(plans).into_response(),
             Self::TeardownPolicy(policy) => Json(policy).into_response(),
             Self::Teardowns(teardowns) => Json(teardowns).into_response(),
             Self::Teardown(report) => Json(report).into_response(),

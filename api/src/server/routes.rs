@@ -56,6 +56,7 @@ routes! {
     put "/vm.power-button" => handlers::vm::power_button,
     put "/vm.delete" => handlers::vm::delete,
     get "/vm.topology" => handlers::vm::topology,
+    get "/vm.plan" => handlers::teardown::plan,
     get "/vm.teardown-policy" => handlers::teardown::policy,
     put "/vm.teardown-policy" => handlers::teardown::set_policy,
     get "/vm.teardowns" => handlers::teardown::list,

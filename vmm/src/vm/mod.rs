@@ -279,6 +279,11 @@ impl Machine {
         }
     }
 
+    /// What the machine was created with, and the teardown policy that is set.
+    pub fn config(&self) -> &VmConfig {
+        &self.config
+    }
+
     /// How the next teardown will run.
     pub fn teardown_policy(&self) -> TeardownPolicyInfo {
         TeardownPolicyInfo {

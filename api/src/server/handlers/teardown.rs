@@ -1,4 +1,4 @@
-//! The routes of teardowns: their policy and their reports.
+//! The routes of teardowns: what they would take, their policy and their reports.
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -7,9 +7,25 @@ use axum::http;
 use super::super::body;
 use super::Api;
 use crate::error::{ApiError, ErrorCode};
+use crate::plan::Plans;
 use crate::report::{TeardownReport, TeardownSummary};
 use crate::request::{Request, Response};
 use crate::state::{PolicyUpdate, TeardownPolicyInfo};
+
+/// What a teardown of the machine would take under each policy, and which single change would save most.
+#[utoipa::path(
+    get,
+    path = "/vm.plan",
+    tag = "teardown",
+    responses(
+        (status = 200, description = "The plans. Other calls are answered while they are computed.", body = Plans),
+        (status = 409, description = "There is no machine.", body = ApiError),
+        (status = "default", description = "It failed.", body = ApiError),
+    ),
+)]
+pub async fn plan(State(api): State<Api>) -> Result<Response, ApiError> {
+    api.call(Request::Plan).await
+}
 
 /// The order in which devices are shut down, and on how many threads.
 #[utoipa::path(

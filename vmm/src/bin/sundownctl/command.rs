@@ -10,6 +10,8 @@ use api::config::TeardownPolicy;
 use api::state::PolicyUpdate;
 use clap::{Parser, Subcommand};
 
+use crate::plan::PlanArguments;
+
 /// Controls a running sundown over its API socket.
 ///
 /// Exit code 0: done. 1: the call failed; standard error says why. 2: the command line is wrong.
@@ -61,6 +63,8 @@ pub enum Command {
     VmmShutdown,
     /// Show the device tree
     Topology,
+    /// Show what a teardown would take under each policy, and what would help
+    Plan(PlanArguments),
     /// Show or change the order in which devices are shut down
     TeardownPolicy {
         /// `serial`, `cookie` or `completion`
@@ -150,6 +154,7 @@ impl Command {
             Self::Delete => Call::put("/vm.delete", Vec::new()),
             Self::VmmShutdown => Call::put("/vmm.shutdown", Vec::new()),
             Self::Topology => Call::get("/vm.topology"),
+            Self::Plan(_) => Call::get("/vm.plan"),
             Self::TeardownPolicy {
                 policy: None,
                 workers: None,
@@ -170,11 +175,12 @@ impl Command {
 }
 
 /// As JSON has them, so that a new policy is known here at once.
-fn parse_policy(name: &str) -> Result<TeardownPolicy, serde_json::Error> {
+pub fn parse_policy(name: &str) -> Result<TeardownPolicy, serde_json::Error> {
     serde_json::from_value(serde_json::Value::from(name))
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+/// Reads a configuration; `-` is standard input.
+pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path == Path::new("-") {
         let mut text = Vec::new();
         std::io::stdin()
@@ -217,6 +223,7 @@ mod tests {
             "delete",
             "vmm-shutdown",
             "topology",
+            "plan",
             "teardown-policy",
             "teardown-policy serial",
             "teardowns",

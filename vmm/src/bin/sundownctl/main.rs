@@ -3,6 +3,7 @@
 
 mod command;
 mod picture;
+mod plan;
 mod show;
 mod table;
 
@@ -33,9 +34,15 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let client = arguments.client()?;
+    // Not every command needs one.
+    let client = arguments.client();
     let Arguments { json, command, .. } = arguments;
     let mut out = io::stdout().lock();
+    let command = match command {
+        Command::Plan(plan) => return plan.run(client, json, &mut out),
+        command => command,
+    };
+    let client = client?;
     match command {
         Command::Events { since, follow } => {
             return events(&client, since, follow, json, &mut out);

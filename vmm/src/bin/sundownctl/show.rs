@@ -1,5 +1,6 @@
 //! Answers and events as people read them.
 
+pub mod plan;
 mod teardown;
 mod topology;
 
@@ -19,6 +20,7 @@ pub fn answer(path: &str, answer: &[u8]) -> anyhow::Result<String> {
         "/vmm.ping" => ping(&parse(answer)?),
         "/vm.info" => info(&parse(answer)?),
         "/vm.topology" => topology::tree(&parse(answer)?),
+        "/vm.plan" => plan::plans(&parse(answer)?, plan::Detail::Most),
         "/vm.teardown-policy" => policy(&parse(answer)?),
         "/vm.teardowns" => teardown::list(&parse::<Vec<_>>(answer)?),
         _ if path.starts_with("/vm.teardowns/") => teardown::report(&parse(answer)?),

@@ -214,6 +214,11 @@ impl Graph {
         &self.nodes
     }
 
+    /// Tells whether the device may be shut down asynchronously.
+    pub fn set_async(&mut self, device: usize, asynchronous: bool) {
+        self.nodes[device].asynchronous = asynchronous;
+    }
+
     /// Tells where the guest has numbered the device.
     pub fn set_address(&mut self, device: usize, address: Option<String>) {
         self.nodes[device].address = address;

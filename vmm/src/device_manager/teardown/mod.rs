@@ -20,4 +20,4 @@ pub use policy::{Rules, Tasks};
 pub use report::{Request, TeardownRun, guest_ready, vcpus_resumed};
 
 #[cfg(test)]
-mod oracle;
+pub(crate) mod oracle;

@@ -1,0 +1,77 @@
+//! `sundownctl plan`: asks the running machine, or plans here for one that does not run.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use api::client::Client;
+use api::config::{TeardownPolicy, VmConfig};
+use api::plan::{PlanReport, Plans};
+use clap::Args;
+
+use crate::command::{parse_policy, read};
+use crate::show::plan::{Detail, plans};
+
+/// What is planned for, and what of it is shown.
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    /// Plan for the machine of this configuration, which need not run; `-` reads standard input
+    #[arg(long, value_name = "FILE", group = "file")]
+    config: Option<PathBuf>,
+    /// Plan under this policy only
+    #[arg(long, value_parser = parse_policy)]
+    policy: Option<TeardownPolicy>,
+    /// So many workers in place of those in the file
+    #[arg(long, value_name = "N", requires = "file", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// Show every device, not only those that take longest
+    #[arg(long)]
+    all: bool,
+}
+
+impl PlanArguments {
+    /// Plans and prints. `client` is needed where no file is given.
+    pub fn run(
+        self,
+        client: anyhow::Result<Client>,
+        json: bool,
+        out: &mut impl Write,
+    ) -> anyhow::Result<()> {
+        let mut answer = match &self.config {
+            Some(file) => self.of_file(file)?,
+            None => client?.plan()?,
+        };
+        if let Some(policy) = self.policy {
+            answer.policy = policy;
+            for report in std::iter::once(&mut answer.host).chain(&mut answer.guest) {
+                keep(report, policy);
+            }
+        }
+        if json {
+            write_json(out, &answer)
+        } else {
+            let text = plans(&answer, self.detail());
+            out.write_all(text.as_bytes()).context("writing the plan")
+        }
+    }
+
+    fn detail(&self) -> Detail {
+        if self.all { Detail::All } else { Detail::Most }
+    }
+
+    fn of_file(&self, file: &Path) -> anyhow::Result<Plans> {
+        let doing = || format!("planning for the configuration `{}`", file.display());
+        let mut config = VmConfig::from_json(&read(file)?).with_context(doing)?;
+        config.teardown.workers = self.workers.unwrap_or(config.teardown.workers);
+        vmm::plan::of_config(&config).with_context(doing)
+    }
+}
+
+fn keep(report: &mut PlanReport, policy: TeardownPolicy) {
+    report.policies.retain(|plan| plan.policy == policy);
+}
+
+fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value).context("writing the plan")?;
+    writeln!(out).context("writing the plan")
+}

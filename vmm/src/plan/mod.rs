@@ -1,0 +1,32 @@
+//! What a teardown would take, before anything is run. Pure: a configuration or a topology file in, plans
+//! out, computed under the virtual clock by the very rules that the engine runs under. Knows no KVM.
+
+mod answer;
+mod bound;
+mod model;
+mod report;
+mod savings;
+
+pub use answer::answer;
+pub use model::Model;
+
+use api::config::VmConfig;
+use api::plan::Plans;
+
+use crate::device_manager::list::ListError;
+
+/// What the machine of `config`, which has been validated, takes under each policy.
+///
+/// # Errors
+/// The devices cannot be listed; validation should have seen it.
+pub fn of_config(config: &VmConfig) -> Result<Plans, ListError> {
+    let guest = Model::guest(config)?;
+    Ok(Plans {
+        policy: config.teardown.policy,
+        host: Model::host(config)?.report()?,
+        guest: guest.map(|model| model.report()).transpose()?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

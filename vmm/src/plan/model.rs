@@ -1,0 +1,82 @@
+//! What is planned for: devices, what each takes, how many workers there are.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use api::config::{DeviceConfig, TeardownPolicy, VmConfig};
+use api::plan::PlanReport;
+
+use super::report;
+use crate::device_manager::list::{ListError, Listing};
+use crate::device_manager::teardown::{Cost, GraphError};
+
+/// Devices with their costs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model {
+    /// The devices and their order.
+    pub listing: Listing,
+    /// What each takes, by number.
+    pub costs: Vec<Cost>,
+    /// The most calls that may block at once beside the calling thread's.
+    pub workers: u16,
+}
+
+impl Model {
+    /// The VMM's teardown of the machine of `config`. A latency that varies counts as the longest it can be.
+    pub fn host(config: &VmConfig) -> Result<Self, ListError> {
+        Self::of_config(config, |device| device.teardown().latency.longest())
+    }
+
+    /// The shutdown of its guest's kernel: a drive takes its normal handshake, anything else nothing, and
+    /// there are no deadlines. None if no handshake is modelled.
+    pub fn guest(config: &VmConfig) -> Result<Option<Self>, ListError> {
+        let mut model = Self::of_config(config, |device| match device {
+            DeviceConfig::Nvme(nvme) => nvme.shutdown.latency.longest(),
+            DeviceConfig::RootPort(_)
+            | DeviceConfig::UpstreamPort(_)
+            | DeviceConfig::DownstreamPort(_)
+            | DeviceConfig::PciBridge(_) => Duration::ZERO,
+        })?;
+        for node in &mut model.listing.nodes {
+            node.deadline = Duration::MAX;
+        }
+        let nothing = model.costs.iter().all(|cost| *cost == Cost::default());
+        Ok((!nothing).then_some(model))
+    }
+
+    fn of_config(
+        config: &VmConfig,
+        latency: impl Fn(&DeviceConfig) -> Duration,
+    ) -> Result<Self, ListError> {
+        let listing = Listing::of_config(config)?;
+        let latencies: HashMap<&str, Duration> = config
+            .devices()
+            .map(|(_, device)| (device.id(), latency(device)))
+            .collect();
+        let costs = listing.nodes.iter().map(|node| {
+            let latency = latencies.get(node.id.as_str()).copied();
+            Cost::latency(latency.unwrap_or_default())
+        });
+        Ok(Self {
+            costs: costs.collect(),
+            listing,
+            workers: config.teardown.workers,
+        })
+    }
+
+    /// What it takes under every policy.
+    ///
+    /// # Errors
+    /// The listing is no graph.
+    pub fn report(&self) -> Result<PlanReport, GraphError> {
+        report::report(self, &TeardownPolicy::ALL)
+    }
+
+    /// What it takes under some policies.
+    ///
+    /// # Errors
+    /// The listing is no graph.
+    pub fn report_on(&self, policies: &[TeardownPolicy]) -> Result<PlanReport, GraphError> {
+        report::report(self, policies)
+    }
+}

@@ -1,0 +1,206 @@
+//! Which single change saves most: each is tried under the virtual clock.
+//!
+//! Bounds. Up to [`EXHAUSTIVE`] devices everything is tried that can save anything. With more devices
+//! links are tried only where one of their ends is on the critical chain, and so many changes, the costliest
+//! devices of the chain first, that [`RUNS`] devices are planned for in all.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use api::config::TeardownPolicy;
+use api::plan::{Change, Saving};
+
+use super::model::Model;
+use super::report::nanos;
+use crate::device_manager::teardown::{Cost, Graph, GraphError, Plan, predict};
+
+/// Up to so many devices every change is tried.
+const EXHAUSTIVE: usize = 256;
+/// So many devices are planned for, in all changes to a larger machine taken together.
+const RUNS: usize = 60_000;
+/// So many changes are tried at least.
+const FEWEST: usize = 8;
+/// So many are kept.
+const KEPT: usize = 10;
+/// The most workers that a configuration can have.
+const MOST_WORKERS: u16 = 1024;
+
+/// A change by numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Edit {
+    MakeAsync(usize),
+    RemoveLink(usize),
+    AddWorkers(u16),
+    Halve(usize),
+}
+
+/// The changes to `model` that save most of `plan`, best first. With workers enough, `workers` of them
+/// are used at once.
+pub(super) fn best(
+    model: &Model,
+    graph: &Graph,
+    policy: TeardownPolicy,
+    plan: &Plan,
+    workers: usize,
+) -> Result<Vec<Saving>, GraphError> {
+    let mut trial = Trial {
+        model,
+        graph: graph.clone(),
+        costs: model.costs.clone(),
+        policy,
+    };
+    let loose = is_loose(graph, plan);
+    let mut found: Vec<(Reverse<Duration>, Edit)> = Vec::new();
+    for edit in candidates(model, graph, policy, plan, workers) {
+        // What takes half as long saves no more than that half, unless the order changes as well.
+        if let (Edit::Halve(device), Some((Reverse(tenth), _))) = (edit, found.get(KEPT - 1))
+            && !loose
+            && takes(&model.costs, device) / 2 < *tenth
+        {
+            continue;
+        }
+        let saved = plan.total.saturating_sub(trial.total(edit)?);
+        if !saved.is_zero() {
+            found.push((Reverse(saved), edit));
+            found.sort_unstable();
+            found.truncate(KEPT);
+        }
+    }
+    let savings = found.into_iter().map(|(Reverse(saved), edit)| Saving {
+        change: described(edit, model),
+        total_ns: nanos(plan.total.saturating_sub(saved)),
+        saved_ns: nanos(saved),
+    });
+    Ok(savings.collect())
+}
+
+fn takes(costs: &[Cost], device: usize) -> Duration {
+    costs[device].work.saturating_add(costs[device].latency)
+}
+
+/// Whether devices wait for workers or locks. Otherwise all that a device waits for is other devices, and
+/// one that is not on the critical chain can take less without ending the teardown any sooner.
+fn is_loose(graph: &Graph, plan: &Plan) -> bool {
+    graph.nodes().iter().any(|node| node.parent_lock)
+        || plan
+            .devices
+            .iter()
+            .any(|planned| planned.start > planned.ready)
+}
+
+/// The changes that are worth trying, the most promising first.
+fn candidates(
+    model: &Model,
+    graph: &Graph,
+    policy: TeardownPolicy,
+    plan: &Plan,
+    workers: usize,
+) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    let enough = u16::try_from(workers).unwrap_or(MOST_WORKERS);
+    let enough = enough.min(MOST_WORKERS);
+    if enough > model.workers {
+        edits.push(Edit::AddWorkers(enough));
+        let twice = model.workers.saturating_mul(2);
+        edits.extend((twice < enough).then_some(Edit::AddWorkers(twice)));
+    }
+    let mut on_chain = vec![false; graph.len()];
+    for device in plan.critical_chain() {
+        on_chain[device] = true;
+    }
+    let few = graph.len() <= EXHAUSTIVE;
+    let loose = is_loose(graph, plan);
+    // One device at a time takes as long in any order and with any flags.
+    let ordered = policy != TeardownPolicy::Serial;
+    if ordered {
+        let links = model.listing.links.iter().enumerate();
+        let links = links.filter(|(_, link)| {
+            !link.sync_state_only && (few || on_chain[link.consumer] || on_chain[link.supplier])
+        });
+        edits.extend(links.map(|(at, _)| Edit::RemoveLink(at)));
+    }
+    // Under `cookie` a device that is not on the chain may still be the one that raises a barrier.
+    let elsewhere = few && (loose || policy == TeardownPolicy::Cookie);
+    let mut devices: Vec<usize> = (0..graph.len())
+        .filter(|&device| on_chain[device] || elsewhere)
+        .collect();
+    devices.sort_by_key(|&device| (!on_chain[device], Reverse(takes(&model.costs, device))));
+    for device in devices {
+        if !takes(&model.costs, device).is_zero() && (on_chain[device] || loose) {
+            edits.push(Edit::Halve(device));
+        }
+        if ordered && !graph.node(device).asynchronous {
+            edits.push(Edit::MakeAsync(device));
+        }
+    }
+    if !few {
+        edits.truncate((RUNS / graph.len()).max(FEWEST));
+    }
+    edits
+}
+
+struct Trial<'a> {
+    model: &'a Model,
+    graph: Graph,
+    costs: Vec<Cost>,
+    policy: TeardownPolicy,
+}
+
+impl Trial<'_> {
+    /// What the changed machine takes. The change is taken back.
+    fn total(&mut self, edit: Edit) -> Result<Duration, GraphError> {
+        let mut workers = self.model.workers;
+        match edit {
+            Edit::MakeAsync(device) => self.graph.set_async(device, true),
+            Edit::Halve(device) => {
+                let cost = &mut self.costs[device];
+                cost.work /= 2;
+                cost.latency /= 2;
+            }
+            Edit::AddWorkers(to) => workers = to,
+            Edit::RemoveLink(link) => {
+                let graph = self.model.listing.graph_without(Some(link))?;
+                return Ok(self.predict(&graph, workers));
+            }
+        }
+        let total = self.predict(&self.graph, workers);
+        match edit {
+            Edit::MakeAsync(device) => self.graph.set_async(device, false),
+            Edit::Halve(device) => self.costs[device] = self.model.costs[device],
+            Edit::AddWorkers(_) | Edit::RemoveLink(_) => {}
+        }
+        Ok(total)
+    }
+
+    fn predict(&self, graph: &Graph, workers: u16) -> Duration {
+        predict(graph, self.policy, &self.costs, workers.into()).total
+    }
+}
+
+fn described(edit: Edit, model: &Model) -> Change {
+    let name = |device: usize| model.listing.nodes[device].id.clone();
+    match edit {
+        Edit::MakeAsync(device) => Change::MakeAsync {
+            device: name(device),
+        },
+        Edit::RemoveLink(link) => {
+            let link = model.listing.links[link];
+            Change::RemoveLink {
+                consumer: name(link.consumer),
+                supplier: name(link.supplier),
+            }
+        }
+        Edit::AddWorkers(to) => Change::AddWorkers {
+            from: model.workers,
+            to,
+        },
+        Edit::Halve(device) => Change::HalveLatency {
+            device: name(device),
+            from_ns: nanos(takes(&model.costs, device)),
+            to_ns: nanos(takes(&model.costs, device) / 2),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

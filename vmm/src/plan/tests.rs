@@ -1,0 +1,144 @@
+//! Plans of whole configurations, and what must hold of every plan.
+
+use std::time::Duration;
+
+use api::config::TeardownPolicy;
+use proptest::prelude::*;
+
+use super::*;
+use crate::device_manager::teardown::oracle::machines;
+use crate::device_manager::teardown::{Cost, Node, predict};
+
+use TeardownPolicy::{Completion, Cookie, Serial};
+
+/// Two drives, each behind a port: the host waits for `teardown`, the guest for `shutdown`.
+fn config(teardown: [u64; 2], shutdown: [u64; 2], rest: &str) -> VmConfig {
+    let drive = |at: usize| {
+        format!(
+            r#"{{"type": "root-port", "id": "port{at}", "async": false, "children": [
+                {{"type": "nvme", "id": "drive{at}", "namespaces": [{{"path": "{at}.raw"}}],
+                  "shutdown": {{"latency": {{"kind": "fixed", "ms": {}}}}},
+                  "teardown": {{"latency": {{"kind": "fixed", "ms": {}}}}}}}]}}"#,
+            shutdown[at], teardown[at]
+        )
+    };
+    let (first, second) = (drive(0), drive(1));
+    let document =
+        format!(r#"{{"payload": {{"kernel": "k"}}, {rest} "pci": [{first}, {second}]}}"#);
+    VmConfig::from_json(document.as_bytes()).unwrap()
+}
+
+fn totals_ms(report: &api::plan::PlanReport) -> Vec<(TeardownPolicy, u64)> {
+    let plans = report.policies.iter();
+    plans
+        .map(|plan| (plan.policy, plan.total_ns / 1_000_000))
+        .collect()
+}
+
+#[test]
+fn host_and_guest_are_planned_with_their_own_latencies() {
+    let plans = of_config(&config([300, 500], [100, 40], "")).unwrap();
+    assert_eq!(plans.policy, Completion);
+    assert_eq!(
+        totals_ms(&plans.host),
+        [(Serial, 800), (Cookie, 500), (Completion, 500)]
+    );
+    let guest = plans.guest.unwrap();
+    assert_eq!(
+        totals_ms(&guest),
+        [(Serial, 140), (Cookie, 100), (Completion, 100)]
+    );
+    assert_eq!(guest.lower_bound_ns, 100_000_000);
+    assert_eq!((guest.devices, guest.workers), (10, 64));
+}
+
+#[test]
+fn without_a_modelled_handshake_there_is_no_plan_of_the_guest() {
+    assert_eq!(of_config(&config([1, 1], [0, 0], "")).unwrap().guest, None);
+}
+
+#[test]
+fn a_plan_names_who_holds_whom_up() {
+    let plans = of_config(&config(
+        [300, 500],
+        [0, 0],
+        r#""links": [{"consumer": "drive0", "supplier": "drive1"}],"#,
+    ))
+    .unwrap();
+    let plan = &plans.host.policies[2];
+    assert_eq!(plan.policy, Completion);
+    assert_eq!(plan.critical[..2], ["drive0", "drive1"]);
+    let drive1 = plan
+        .order
+        .iter()
+        .find(|device| device.id == "drive1")
+        .unwrap();
+    assert_eq!(drive1.held_up_by.as_deref(), Some("drive0"));
+    assert_eq!(
+        (drive1.ready_ns, drive1.start_ns, drive1.end_ns),
+        (300_000_000, 300_000_000, 800_000_000)
+    );
+    assert!(drive1.critical && drive1.asynchronous && !drive1.timed_out);
+    assert_eq!(drive1.parent.as_deref(), Some("port1"));
+    assert_eq!(drive1.cookie, None);
+    let cookies = &plans.host.policies[1].order;
+    assert!(cookies.iter().all(|device| device.cookie.is_some()));
+}
+
+#[test]
+fn a_device_slower_than_its_deadline_is_told_of() {
+    let mut config = config([300, 90_000], [0, 0], "");
+    config.teardown.workers = 1;
+    let host = of_config(&config).unwrap().host;
+    assert_eq!(
+        host.warnings,
+        ["drive1 takes 90s and is given up at its deadline of 30s"]
+    );
+    assert_eq!(host.serial_sum_ns, 30_300_000_000);
+}
+
+/// The machine that a plan has to be quick for: 512 drives behind 64 ports, every second one synchronous.
+#[test]
+fn a_large_machine_is_planned_with_all_its_devices() {
+    let mut model = Model::host(&config([0, 0], [0, 0], "")).unwrap();
+    for port in 0..64 {
+        let node = |id: String, parent| Node {
+            parent,
+            asynchronous: port % 2 == 0,
+            ..Node::new(id, "test")
+        };
+        let number = model.listing.nodes.len();
+        model.listing.nodes.push(node(format!("p{port}"), None));
+        for drive in 0..7 {
+            model
+                .listing
+                .nodes
+                .push(node(format!("p{port}d{drive}"), Some(number)));
+        }
+    }
+    model.costs = vec![Cost::latency(Duration::from_millis(10)); model.listing.nodes.len()];
+    let report = model.report().unwrap();
+    assert_eq!(report.devices, 522);
+    let [serial, cookie, completion] = &report.policies[..] else {
+        panic!("three policies")
+    };
+    assert_eq!(serial.total_ns, 5_220_000_000);
+    assert!(cookie.total_ns < serial.total_ns && completion.total_ns <= cookie.total_ns);
+    assert_eq!(report.lower_bound_ns, 20_000_000);
+    assert!(!completion.savings.is_empty());
+}
+
+proptest! {
+    /// Every policy that keeps the tree and the links stays above the bound, whatever the workers.
+    #[test]
+    fn no_order_gets_below_the_bound(machine in machines(24, Duration::from_millis(20), true), workers in 1..5u16) {
+        let bound = bound::lower(&machine.graph, &machine.costs, workers);
+        for policy in [Serial, Completion] {
+            let plan = predict(&machine.graph, policy, &machine.costs, workers.into());
+            // A list that puts a sync device before its dependants lets two of a chain go as they come.
+            if plan.rules.warnings.is_empty() {
+                prop_assert!(plan.total >= bound, "{policy}: {:?} < {bound:?}", plan.total);
+            }
+        }
+    }
+}
