@@ -1,5 +1,6 @@
 //! Answers and events as people read them.
 
+mod guest;
 pub mod plan;
 mod teardown;
 mod topology;

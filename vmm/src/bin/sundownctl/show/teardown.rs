@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use api::report::{DeviceReport, Outcome, TeardownReport, TeardownSummary};
 
-use super::{ms, name};
+use super::{guest, ms, name};
 use crate::table::{Align, Table};
 
 /// The list.
@@ -19,6 +19,8 @@ pub fn list(teardowns: &[TeardownSummary]) -> String {
         right("RESET MS"),
         right("READY MS"),
         right("FAILED"),
+        ("GUEST", Align::Left),
+        right("GUEST MS"),
     ]);
     for teardown in teardowns {
         table.row(vec![
@@ -30,6 +32,8 @@ pub fn list(teardowns: &[TeardownSummary]) -> String {
             some_ms(teardown.reset_ns),
             some_ms(teardown.reset_to_ready_ns),
             teardown.failed.to_string(),
+            name(teardown.guest_order),
+            some_ms(Some(teardown.guest_span_ns).filter(|&ns| ns > 0)),
         ]);
     }
     table.draw()
@@ -81,6 +85,8 @@ pub fn report(report: &TeardownReport) -> String {
         "efficiency",
         report.efficiency * 100.0
     );
+    text.push('\n');
+    text += &guest::part(&report.guest);
     for warning in &report.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }

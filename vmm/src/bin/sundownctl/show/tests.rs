@@ -68,6 +68,105 @@ fn a_report_shows_devices_and_totals() {
     }
 }
 
+fn drive(id: &str, shn_ms: i64, shst_ms: Option<i64>) -> Value {
+    json!({
+        "id": id, "class": "nvme", "address": "0000:01:00.0",
+        "events": [
+            { "act": "enable", "first_ns": -9_000_000_000i64, "last_ns": -9_000_000_000i64, "count": 1 },
+            { "act": "delete-submission-queue", "first_ns": 0, "last_ns": 0, "count": 4 },
+            { "act": "delete-completion-queue", "first_ns": 0, "last_ns": 0, "count": 4 },
+            { "act": "bus-master-off", "first_ns": 0, "last_ns": 0, "count": 2 },
+        ],
+        "handshake": {
+            "requested_ns": shn_ms * 1_000_000, "completed_ns": shst_ms.map(|ms| ms * 1_000_000),
+            "seen_ns": null, "polls": 7,
+        },
+    })
+}
+
+fn guest_part(report: Value) -> String {
+    guest::part(&serde_json::from_value(report).unwrap())
+}
+
+#[test]
+fn the_guests_part_is_a_line_a_drive_and_one_on_how_it_went() {
+    let mut only_started = drive("idle", 0, None);
+    only_started["handshake"] = Value::Null;
+    only_started["events"].as_array_mut().unwrap().truncate(1);
+    let text = guest_part(json!({
+        "order": "serial", "handshake_sum_ns": 1_620_000_000u64, "span_ns": 1_650_000_000u64, "overlap": 0.9818,
+        "devices": [drive("d0", -1700, Some(-890)), drive("d1", -860, Some(-50)), only_started],
+    }));
+    let lines: Vec<Vec<_>> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[1],
+        [
+            "d0",
+            "8",
+            "-1700.000",
+            "-890.000",
+            "810.000",
+            "7",
+            "bus-master-off",
+            "×",
+            "2"
+        ]
+    );
+    assert_eq!(lines[2][0], "d1");
+    assert!(
+        lines[3].is_empty(),
+        "a drive that was only started is left out"
+    );
+    assert_eq!(
+        text.lines().last().unwrap(),
+        "the guest shut 2 drives down one after the other: 1.62 s of handshakes in 1.65 s (overlap 0.98)"
+    );
+}
+
+#[test]
+fn a_guest_that_shut_nothing_down_or_did_not_wait_is_said_to() {
+    let nothing = json!({ "order": "none", "handshake_sum_ns": 0, "span_ns": 0, "overlap": null, "devices": [] });
+    assert_eq!(
+        guest_part(nothing),
+        "the guest shut no drive down before the reset\n"
+    );
+    let text = guest_part(json!({
+        "order": "parallel", "handshake_sum_ns": 90_000_000, "span_ns": 90_000_000, "overlap": 1.0,
+        "devices": [drive("d0", -100, Some(-10)), drive("d1", -90, None)],
+    }));
+    assert!(
+        text.contains("in parallel: 90.000 ms of handshakes in 90.000 ms"),
+        "{text}"
+    );
+    assert!(text.ends_with("; 1 of 2 never completed\n"), "{text}");
+    let single = json!({
+        "order": "single", "handshake_sum_ns": 0, "span_ns": 0, "overlap": null, "devices": [drive("d0", -9, None)],
+    });
+    assert!(guest_part(single).ends_with("the guest shut 1 drive down; 1 of 1 never completed\n"));
+}
+
+#[test]
+fn the_list_says_how_the_guest_went() {
+    let summary = json!({
+        "number": 1, "boot": 1, "cause": "api", "policy": "serial", "teardown_ns": 1, "reset_ns": 2,
+        "reset_to_ready_ns": null, "failed": 0, "guest_order": "serial", "guest_span_ns": 412_000_000,
+    });
+    let mut older = summary.clone();
+    let fields = older.as_object_mut().unwrap();
+    fields.remove("guest_order");
+    fields.remove("guest_span_ns");
+    let text = shown("/vm.teardowns", json!([summary, older]));
+    let lines: Vec<Vec<_>> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert!(lines[1].ends_with(&["0", "serial", "412.000"]), "{text}");
+    assert!(lines[2].ends_with(&["0", "none", "-"]), "{text}");
+}
+
 #[test]
 fn the_other_answers_are_short() {
     let text = shown(
