@@ -3,6 +3,7 @@
 
 pub mod address_space;
 pub mod boot;
+pub mod check;
 pub mod clock;
 pub mod device_manager;
 pub mod exit;
