@@ -16,7 +16,6 @@
 mod chipset;
 mod create;
 mod history;
-mod order;
 mod start;
 mod teardown;
 
@@ -296,15 +295,11 @@ impl Machine {
     /// Changes how teardowns run, from the next one on.
     pub fn set_teardown_policy(&mut self, update: PolicyUpdate) {
         let teardown = &mut self.config.teardown;
-        let before = teardown.policy;
-        teardown.policy = update.policy.unwrap_or(before);
+        teardown.policy = update.policy.unwrap_or(teardown.policy);
         teardown.workers = update.workers.unwrap_or(teardown.workers);
         let (policy, workers) = (teardown.policy, teardown.workers);
         self.events
             .push(EventKind::TeardownPolicyChanged { policy, workers });
-        if policy != before {
-            self.warn_of_order();
-        }
     }
 
     /// The device tree as it stands.

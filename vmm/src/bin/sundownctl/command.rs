@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use api::client::{Client, Method, TIMEOUT};
 use api::config::TeardownPolicy;
 use api::state::PolicyUpdate;
@@ -88,6 +88,15 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
     },
+    /// Check that reports keep the rules of their policies; needs no machine
+    ///
+    /// Exit code 0: every rule holds. 1: a rule is violated; it is named with the devices and their times.
+    /// 2: a file cannot be read.
+    Check {
+        /// Files with a report as JSON, or an array of them; `-` reads standard input
+        #[arg(value_name = "FILE", required = true)]
+        reports: Vec<PathBuf>,
+    },
     /// Show what has happened
     Events {
         /// The number of the last event seen: show those behind it
@@ -170,6 +179,7 @@ impl Command {
             Self::Teardown { number, .. } => Call::get(format!("/vm.teardowns/{number}")),
             // Streams are followed, not called; this is what one would begin with.
             Self::Events { .. } => Call::get("/events"),
+            Self::Check { .. } => bail!("`check` asks no machine"),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! `sundownctl`, the command-line client of `sundown`: a command a call, tables for people, the server's
 //! JSON unchanged for machines.
 
+mod check;
 mod command;
 mod picture;
 mod plan;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let json = arguments.json;
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error, json);
@@ -33,7 +34,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+/// Does what is asked for. Returns the exit code.
+fn run(arguments: Arguments) -> anyhow::Result<u8> {
+    if let Command::Check { reports } = &arguments.command {
+        return check::run(reports, arguments.json, &mut io::stdout().lock());
+    }
+    ask(arguments).map(|()| 0)
+}
+
+/// Asks a running machine, or for a plan.
+fn ask(arguments: Arguments) -> anyhow::Result<()> {
     // Not every command needs one.
     let client = arguments.client();
     let Arguments { json, command, .. } = arguments;

@@ -133,7 +133,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// The name that JSON has for a value of an enum.
-fn name(value: impl Serialize) -> String {
+pub(crate) fn name(value: impl Serialize) -> String {
     serde_json::to_value(value)
         .map(|value| plain(&value))
         .unwrap_or_default()
@@ -144,9 +144,9 @@ fn policy_name(policy: TeardownPolicy) -> String {
 }
 
 /// Nanoseconds as milliseconds, to the microsecond.
-fn ms(ns: u64) -> String {
+pub(crate) fn ms(ns: u64) -> String {
     format!("{}.{:03}", ns / 1_000_000, ns % 1_000_000 / 1000)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,6 @@
 //! What people are shown, line by line.
 
+use api::report::TeardownReport;
 use api::state::{Topology, TopologyNode};
 use serde_json::{Value, json};
 
@@ -42,8 +43,8 @@ fn the_tree_is_drawn_with_its_branches() {
     assert!(topology::tree(&bare).contains("QUARANTINED"));
 }
 
-#[test]
-fn a_report_shows_devices_and_totals() {
+/// A report, of which nothing hangs together.
+pub(crate) fn report() -> TeardownReport {
     let device = json!({
         "id": "d0", "address": "0000:01:00.0", "class": "nvme", "parent": "rp", "suppliers": [], "async": true, "position": 0,
         "ready_ns": 0, "start_ns": 1_000_000, "end_ns": 501_500_000, "phases": [], "waited_on": [], "held_up_by": "x",
@@ -55,7 +56,12 @@ fn a_report_shows_devices_and_totals() {
         "reset_ns": null, "reset_to_ready_ns": null, "serial_sum_ns": 500_500_000, "critical_path_ns": 500_500_000,
         "efficiency": 0.987, "devices": [device], "warnings": ["forced to sync"],
     });
-    let text = shown("/vm.teardowns/3", report);
+    serde_json::from_value(report).unwrap()
+}
+
+#[test]
+fn a_report_shows_devices_and_totals() {
+    let text = shown("/vm.teardowns/3", serde_json::to_value(report()).unwrap());
     for expected in [
         "teardown 3 ended boot 2: triple-fault",
         "d0 *",
