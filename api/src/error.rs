@@ -25,8 +25,10 @@ pub enum ErrorCode {
     BadId,
     /// Two devices of one name.
     DuplicateId,
-    /// A link to a device that is not in the configuration.
+    /// A link to a device, or a place in the list order, that is not in the configuration.
     UnknownId,
+    /// A list order that names a device twice or not at all.
+    BadOrder,
     /// A link from a device to itself.
     SelfLink,
     /// Devices that would each have to be shut down before the other.
@@ -78,6 +80,7 @@ impl ErrorCode {
             | Self::BadId
             | Self::DuplicateId
             | Self::UnknownId
+            | Self::BadOrder
             | Self::SelfLink
             | Self::Cycle
             | Self::BadAddress

@@ -224,8 +224,9 @@ impl Vmm {
     /// Creates the machine of `config`, which has been validated.
     pub fn create(&mut self, config: VmConfig) -> Answer {
         let machine = Machine::create(config, self.mailbox.clone(), self.events.clone())?;
-        self.machine = Some(machine);
         self.events.push(EventKind::VmCreated);
+        machine.warn_of_order();
+        self.machine = Some(machine);
         Ok(Response::Done)
     }
 

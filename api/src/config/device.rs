@@ -90,8 +90,8 @@ pub struct DeviceOptions {
     /// Whether the device is shut down asynchronously. On unless given.
     #[serde(rename = "async")]
     pub asynchronous: Option<bool>,
-    /// Whether its teardown locks the device it is behind, as that of a USB device does in the kernel: one
-    /// at a time with others that do.
+    /// Whether its teardown locks the bridge it is behind, as that of a USB device does in the kernel: one
+    /// at a time with others that do. Refused on the root bus, where there is no bridge.
     #[serde(default)]
     pub parent_lock: bool,
     /// Whether its probe was deferred: it goes to the tail of the list, with its children and consumers,

@@ -137,6 +137,13 @@ fn validate_device(place: &Place<'_>) -> Result<(), ConfigError> {
             "a teardown of more than an hour".to_owned(),
         );
     }
+    if place.device.options().parent_lock && place.parent.is_none() {
+        let message = format!(
+            "device `{id}`: `parent_lock` locks the bridge that the device is behind, and on the root bus there is \
+             none; put the device behind a bridge, or leave the field out"
+        );
+        return Err(ConfigError::new(ErrorCode::UnexpectedField, message).of(place, "parent_lock"));
+    }
     let DeviceConfig::Nvme(NvmeConfig {
         serial,
         namespaces,

@@ -169,8 +169,8 @@ pub struct TeardownConfig {
     /// How many reports are kept.
     #[serde(default = "TeardownConfig::default_history")]
     pub history: u16,
-    /// The list of devices, head first, in place of the one that registration and links make: every device
-    /// of `pci` exactly once.
+    /// The list of devices, head first, in place of the one that registration, links and deferred probes
+    /// make: every device of `pci` exactly once. The devices that every machine has follow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Vec<String>>,
 }

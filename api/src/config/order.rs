@@ -1,19 +1,20 @@
 //! Whether the tree and the links leave an order in which every device can be shut down: a child before
-//! its parent, a consumer before its supplier.
+//! its parent, a consumer before its supplier. And whether a list that is given has every device.
 
 use std::collections::HashMap;
 
 use super::tree::Place;
-use super::{ConfigError, VmConfig};
+use super::{ConfigError, RESERVED_IDS, VmConfig};
 use crate::error::ErrorCode;
 
-/// Checks the links, and that they and the tree together have no cycle.
+/// Checks the list order, the links, and that they and the tree together have no cycle.
 pub(super) fn validate(config: &VmConfig, places: &[Place<'_>]) -> Result<(), ConfigError> {
     let numbers: HashMap<&str, usize> = places
         .iter()
         .enumerate()
         .map(|(at, place)| (place.device.id(), at))
         .collect();
+    validate_list(config, places, &numbers)?;
     // The devices that must be shut down later than each.
     let mut later: Vec<Vec<usize>> = vec![Vec::new(); places.len()];
     for (at, place) in places.iter().enumerate() {
@@ -66,6 +67,53 @@ pub(super) fn validate(config: &VmConfig, places: &[Place<'_>]) -> Result<(), Co
                 field: Some("links".to_owned()),
                 device: Some(places[cycle[0]].device.id().to_owned()),
             })
+        }
+    }
+}
+
+/// Checks that `teardown.order` names every device exactly once.
+fn validate_list(
+    config: &VmConfig,
+    places: &[Place<'_>],
+    numbers: &HashMap<&str, usize>,
+) -> Result<(), ConfigError> {
+    let Some(order) = &config.teardown.order else {
+        return Ok(());
+    };
+    let refused = |code, at: Option<usize>, id: &str, message| ConfigError {
+        code,
+        message,
+        field: Some(at.map_or("teardown.order".to_owned(), |at| {
+            format!("teardown.order[{at}]")
+        })),
+        device: Some(id.to_owned()),
+    };
+    let mut named = vec![None; places.len()];
+    for (at, id) in order.iter().enumerate() {
+        let Some(&number) = numbers.get(id.as_str()) else {
+            let hint = if RESERVED_IDS.contains(&id.as_str()) {
+                "; the devices that every machine has follow the list by themselves"
+            } else {
+                ""
+            };
+            let message = format!("teardown.order[{at}]: `{id}` is no device of `pci`{hint}");
+            return Err(refused(ErrorCode::UnknownId, Some(at), id, message));
+        };
+        if let Some(before) = named[number].replace(at) {
+            let message = format!(
+                "teardown.order[{at}]: `{id}` stands at [{before}] already; name every device once"
+            );
+            return Err(refused(ErrorCode::BadOrder, Some(at), id, message));
+        }
+    }
+    match named.iter().position(Option::is_none) {
+        None => Ok(()),
+        Some(number) => {
+            let id = places[number].device.id();
+            let message = format!(
+                "teardown.order: `{id}` is missing; name every device of `pci`, or leave the field out"
+            );
+            Err(refused(ErrorCode::BadOrder, None, id, message))
         }
     }
 }

@@ -499,6 +499,77 @@ fn links_name_devices_and_leave_an_order() {
 }
 
 #[test]
+fn a_list_order_names_every_device_once() {
+    let order = |order: Value| {
+        let mut config = machine(
+            json!([bridge("root-port", "rp", json!([drive("a")])), drive("b")]),
+            json!([]),
+        );
+        config["teardown"] = json!({ "order": order });
+        config
+    };
+    assert!(read(&order(json!(["b", "a", "rp"]))).is_ok());
+    let unknown = refused_for(
+        &order(json!(["rp", "a", "c", "b"])),
+        ErrorCode::UnknownId,
+        "teardown.order[2]",
+        Some("c"),
+    );
+    assert!(unknown.contains("`c` is no device of `pci`"), "{unknown}");
+    let legacy = refused_for(
+        &order(json!(["rp", "a", "b", "rtc"])),
+        ErrorCode::UnknownId,
+        "teardown.order[3]",
+        Some("rtc"),
+    );
+    assert!(legacy.contains("follow the list by themselves"), "{legacy}");
+    let twice = refused_for(
+        &order(json!(["rp", "a", "b", "a"])),
+        ErrorCode::BadOrder,
+        "teardown.order[3]",
+        Some("a"),
+    );
+    assert!(twice.contains("`a` stands at [1] already"), "{twice}");
+    let missing = refused_for(
+        &order(json!(["rp", "b"])),
+        ErrorCode::BadOrder,
+        "teardown.order",
+        Some("a"),
+    );
+    assert!(missing.contains("`a` is missing"), "{missing}");
+    refused_for(
+        &order(json!([])),
+        ErrorCode::BadOrder,
+        "teardown.order",
+        Some("rp"),
+    );
+}
+
+#[test]
+fn a_parent_can_be_locked_behind_a_bridge_only() {
+    let locking = |id: &str| with(drive(id), "parent_lock", json!(true));
+    let behind = machine(
+        json!([bridge("root-port", "rp", json!([locking("a")]))]),
+        json!([]),
+    );
+    assert!(
+        read(&behind).unwrap().pci[0].children()[0]
+            .options()
+            .parent_lock
+    );
+    let message = refused_for(
+        &machine(json!([drive("a"), locking("b")]), json!([])),
+        ErrorCode::UnexpectedField,
+        "pci[1].parent_lock",
+        Some("b"),
+    );
+    assert!(
+        message.contains("put the device behind a bridge"),
+        "{message}"
+    );
+}
+
+#[test]
 fn drives_are_checked() {
     use ErrorCode::*;
     let one =

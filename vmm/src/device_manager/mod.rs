@@ -112,6 +112,11 @@ impl DeviceManager {
         listed.map(|listed| listed.device.guest_acts()).collect()
     }
 
+    /// The devices as a teardown has them.
+    pub fn list(&self) -> &Graph {
+        &self.list
+    }
+
     /// A teardown of all devices, ready to run: policy, flags and links are frozen here.
     pub fn teardown(
         &self,

@@ -16,6 +16,7 @@
 mod chipset;
 mod create;
 mod history;
+mod order;
 mod start;
 mod teardown;
 
@@ -295,11 +296,15 @@ impl Machine {
     /// Changes how teardowns run, from the next one on.
     pub fn set_teardown_policy(&mut self, update: PolicyUpdate) {
         let teardown = &mut self.config.teardown;
-        teardown.policy = update.policy.unwrap_or(teardown.policy);
+        let before = teardown.policy;
+        teardown.policy = update.policy.unwrap_or(before);
         teardown.workers = update.workers.unwrap_or(teardown.workers);
         let (policy, workers) = (teardown.policy, teardown.workers);
         self.events
             .push(EventKind::TeardownPolicyChanged { policy, workers });
+        if policy != before {
+            self.warn_of_order();
+        }
     }
 
     /// The device tree as it stands.
