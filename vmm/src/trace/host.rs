@@ -144,7 +144,7 @@ fn arrow(
     };
     for (device, kind) in [(holder, from), (waiter, to)] {
         events.push(Event {
-            name: "waits for".to_owned(),
+            name: "held up".to_owned(),
             cat: "wait",
             pid: HOST,
             tid: tracks.host(&device.id),
