@@ -13,7 +13,6 @@ pub mod memory;
 pub mod picture;
 pub mod plan;
 pub mod serial_input;
-pub mod trace;
 pub mod vcpu;
 pub mod vm;
 pub mod vmm;

@@ -9,7 +9,6 @@ mod cpus;
 mod data;
 mod errors;
 pub mod figures;
-mod guest;
 mod intx;
 mod life;
 mod links;
@@ -69,7 +68,6 @@ pub fn all() -> Vec<Scenario> {
         resets::SCENARIOS,
         life::SCENARIOS,
         pci::SCENARIOS,
-        guest::SCENARIOS,
         soak::SCENARIOS,
         data::SCENARIOS,
     ]

@@ -76,26 +76,17 @@ pub enum Command {
     },
     /// List the teardowns
     Teardowns {
-        /// All that are kept, together
-        #[command(flatten)]
-        drawings: Drawings,
+        /// Draw all that are kept, one below the other on one scale, into this file instead
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
     },
     /// Show where the time of one teardown went
     Teardown {
         /// Its number
         number: u64,
-        /// This one alone
-        #[command(flatten)]
-        drawings: Drawings,
-    },
-    /// Write saved reports as a trace that the Perfetto UI opens; needs no machine
-    Trace {
-        /// Files with what `--json teardown N` prints, or arrays of that; `-` reads standard input
-        #[arg(value_name = "REPORT", required = true)]
-        reports: Vec<PathBuf>,
-        /// The file to write, in the JSON of Chrome's trace events
+        /// Draw it into this file instead
         #[arg(long, value_name = "FILE")]
-        output: PathBuf,
+        svg: Option<PathBuf>,
     },
     /// Check that reports keep the rules of their policies; needs no machine
     ///
@@ -115,24 +106,6 @@ pub enum Command {
         #[arg(long)]
         follow: bool,
     },
-}
-
-/// What is drawn of teardowns instead of being printed.
-#[derive(Debug, Default, clap::Args)]
-pub struct Drawings {
-    /// Draw a picture into this file instead, as SVG; of several teardowns on one scale
-    #[arg(long, value_name = "FILE")]
-    pub svg: Option<PathBuf>,
-    /// Write a trace into this file instead, which the Perfetto UI opens
-    #[arg(long, value_name = "FILE")]
-    pub trace: Option<PathBuf>,
-}
-
-impl Drawings {
-    /// Whether nothing is to be drawn.
-    pub fn is_empty(&self) -> bool {
-        self.svg.is_none() && self.trace.is_none()
-    }
 }
 
 impl Arguments {
@@ -207,7 +180,6 @@ impl Command {
             // Streams are followed, not called; this is what one would begin with.
             Self::Events { .. } => Call::get("/events"),
             Self::Check { .. } => bail!("`check` asks no machine"),
-            Self::Trace { .. } => bail!("`trace` asks no machine"),
         })
     }
 }
@@ -283,29 +255,6 @@ mod tests {
             .map(|route| (route.method.to_owned(), route.path.to_owned()))
             .collect();
         assert_eq!(called, routes);
-    }
-
-    #[test]
-    fn a_trace_of_saved_reports_needs_no_machine_but_a_file_to_write() {
-        let line = [
-            "sundownctl",
-            "trace",
-            "a.json",
-            "b.json",
-            "--output",
-            "t.json",
-        ];
-        let arguments = Arguments::try_parse_from(line).unwrap();
-        assert!(matches!(
-            arguments.command,
-            Command::Trace { reports, output } if reports.len() == 2 && output == Path::new("t.json")
-        ));
-        assert!(parse("trace a.json").is_err());
-        assert!(parse("trace --output t.json").is_err());
-        let Command::Teardown { drawings, .. } = parse("teardown 7 --trace t.json").unwrap() else {
-            panic!("it is another command");
-        };
-        assert!(!drawings.is_empty());
     }
 
     #[test]

@@ -1,30 +1,19 @@
-//! Pictures and traces of teardowns, made here from the server's reports or from saved ones.
+//! Pictures of teardowns, drawn here from the server's reports.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use api::client::Client;
 use api::error::ErrorCode;
-use api::report::TeardownReport;
-use vmm::{picture, trace};
-
-use crate::check;
-use crate::command::Drawings;
+use vmm::picture;
 
 /// Draws one teardown.
-pub fn one(client: &Client, number: u64, drawings: &Drawings) -> anyhow::Result<()> {
-    let report = client.teardown(number)?;
-    if let Some(file) = &drawings.svg {
-        write("picture", file, &picture::svg(&report))?;
-    }
-    if let Some(file) = &drawings.trace {
-        write_trace(file, &[report])?;
-    }
-    Ok(())
+pub fn one(client: &Client, number: u64, file: &Path) -> anyhow::Result<()> {
+    write(file, &picture::svg(&client.teardown(number)?))
 }
 
 /// Draws all teardowns that are kept.
-pub fn all(client: &Client, drawings: &Drawings) -> anyhow::Result<()> {
+pub fn all(client: &Client, file: &Path) -> anyhow::Result<()> {
     let mut reports = Vec::new();
     for teardown in client.teardowns()? {
         match client.teardown(teardown.number) {
@@ -34,64 +23,9 @@ pub fn all(client: &Client, drawings: &Drawings) -> anyhow::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    if let Some(file) = &drawings.svg {
-        write("picture", file, &picture::svg_comparison(&reports))?;
-    }
-    if let Some(file) = &drawings.trace {
-        write_trace(file, &reports)?;
-    }
-    Ok(())
+    write(file, &picture::svg_comparison(&reports))
 }
 
-/// Writes the trace of saved reports.
-pub fn trace_of(files: &[PathBuf], output: &Path) -> anyhow::Result<()> {
-    let mut reports = Vec::new();
-    for file in files {
-        reports.extend(check::read(file)?);
-    }
-    write_trace(output, &reports)
-}
-
-fn write_trace(file: &Path, reports: &[TeardownReport]) -> anyhow::Result<()> {
-    let text = serde_json::to_string(&trace::trace(reports)).context("writing the trace")?;
-    write("trace", file, &text)
-}
-
-fn write(what: &str, file: &Path, text: &str) -> anyhow::Result<()> {
-    std::fs::write(file, text).with_context(|| format!("writing the {what} `{}`", file.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-    use crate::show::tests::report;
-
-    #[test]
-    fn saved_reports_become_one_trace() {
-        let folder = tempfile::tempdir().unwrap();
-        let [one, two, output] =
-            ["1.json", "2.json", "trace.json"].map(|name| folder.path().join(name));
-        std::fs::write(&one, serde_json::to_vec(&report()).unwrap()).unwrap();
-        std::fs::write(&two, serde_json::to_vec(&[report(), report()]).unwrap()).unwrap();
-        trace_of(&[one, two], &output).unwrap();
-        let trace: Value = serde_json::from_slice(&std::fs::read(&output).unwrap()).unwrap();
-        let resets = trace["traceEvents"].as_array().unwrap().iter();
-        let resets = resets.filter(|event| event["ph"] == "X" && event["cat"] == "teardown");
-        assert_eq!(resets.count(), 3 * report().devices.len());
-    }
-
-    #[test]
-    fn what_is_no_report_is_named_and_nothing_is_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let [file, output] = ["list.json", "trace.json"].map(|name| folder.path().join(name));
-        std::fs::write(&file, br#"[{"number": 1}]"#).unwrap();
-        let error = format!("{:#}", trace_of(&[file], &output).unwrap_err());
-        assert!(
-            error.contains("list.json") && error.contains("boot"),
-            "{error}"
-        );
-        assert!(!output.exists());
-    }
+fn write(file: &Path, svg: &str) -> anyhow::Result<()> {
+    std::fs::write(file, svg).with_context(|| format!("writing the picture `{}`", file.display()))
 }

@@ -11,8 +11,13 @@
 //! a thread for it would break "nothing asynchronous, no threads". It is handed its deadline and
 //! expected to keep it; an overrun counts as timed out when it returns.
 
+mod changes;
+mod crew;
+mod monitor;
+mod roles;
+mod spawn;
 mod state;
-mod threads;
+mod sync;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,11 +29,11 @@ use devices::lifecycle::{Deadline, Finish, Phases, ShutdownError};
 use super::graph::Graph;
 use super::policy::Rules;
 use super::report::TeardownRun;
-use super::schedule::Stage;
 
-pub use threads::{OsThreads, Spawn};
+pub use monitor::{AddError, Monitor, Open, Removal};
+pub use spawn::{OsThreads, Spawn};
 
-use threads::Crew;
+use crew::{Crew, Ended};
 
 /// What the engine calls.
 pub trait Target: Send + Sync + 'static {
@@ -79,14 +84,13 @@ pub struct Stamp {
 /// One teardown, ready to run.
 pub struct Teardown {
     crew: Arc<Crew>,
-    graph: Arc<Graph>,
-    rules: Arc<Rules>,
     policy: TeardownPolicy,
     workers: u16,
 }
 
 impl Teardown {
-    /// Freezes the rules of `policy` for `graph`. At most `workers` calls that may block run at once
+    /// Freezes the rules of `policy` for `graph`: neither can be changed for this teardown but by
+    /// [`Monitor::remove`] and [`Monitor::add`]. At most `workers` calls that may block run at once
     /// beside the calling thread's; zero counts as one.
     pub fn new(
         graph: Arc<Graph>,
@@ -115,18 +119,9 @@ impl Teardown {
         threads: Arc<dyn Spawn>,
     ) -> Self {
         let rules = Arc::new(Rules::new(&graph, policy));
-        let crew = Crew::new(
-            Arc::clone(&graph),
-            Arc::clone(&rules),
-            workers,
-            target,
-            observer,
-            threads,
-        );
+        let crew = Crew::new(graph, rules, workers, target, observer, threads);
         Self {
             crew: Arc::new(crew),
-            graph,
-            rules,
             policy,
             workers,
         }
@@ -136,7 +131,6 @@ impl Teardown {
     pub fn monitor(&self) -> Monitor {
         Monitor {
             crew: Arc::clone(&self.crew),
-            rules: Arc::clone(&self.rules),
         }
     }
 
@@ -144,11 +138,17 @@ impl Teardown {
     pub fn run(self) -> TeardownRun {
         let begin = Instant::now();
         self.crew.drive();
-        let (stamps, workers_used, mut warnings) = self.crew.take_result(begin);
-        warnings.splice(0..0, self.rules.warnings.iter().cloned());
+        let Ended {
+            graph,
+            rules,
+            stamps,
+            workers_used,
+            mut warnings,
+        } = self.crew.take_result(begin);
+        warnings.splice(0..0, rules.warnings.iter().cloned());
         TeardownRun {
-            graph: self.graph,
-            rules: self.rules,
+            graph,
+            rules,
             policy: self.policy,
             workers: self.workers,
             workers_used,
@@ -156,44 +156,6 @@ impl Teardown {
             stamps,
             warnings,
         }
-    }
-}
-
-/// A device that is not yet shut down.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Open {
-    /// Its number.
-    pub device: usize,
-    /// Whether its teardown has started.
-    pub running: bool,
-    /// The devices it still waits for.
-    pub waits_for: Vec<usize>,
-}
-
-/// A view of a running teardown.
-#[derive(Clone)]
-pub struct Monitor {
-    crew: Arc<Crew>,
-    rules: Arc<Rules>,
-}
-
-impl Monitor {
-    /// How many devices have not ended.
-    pub fn left(&self) -> usize {
-        self.crew.lock().schedule.left()
-    }
-
-    /// The devices that have not ended, and what each waits for.
-    pub fn open(&self) -> Vec<Open> {
-        let state = self.crew.lock();
-        (0..self.rules.waits_on.len())
-            .filter(|&device| state.schedule.stage(device) != Stage::Ended)
-            .map(|device| Open {
-                device,
-                running: state.schedule.stage(device) == Stage::Running,
-                waits_for: state.schedule.open_waits(device),
-            })
-            .collect()
     }
 }
 

@@ -189,6 +189,13 @@ impl Graph {
         Ok(())
     }
 
+    /// Moves a device in the list: right behind `before`, or to the head.
+    pub(super) fn move_behind(&mut self, device: usize, before: Option<usize>) {
+        self.order.retain(|&other| other != device);
+        let before = before.and_then(|before| self.order.iter().position(|&at| at == before));
+        self.order.insert(before.map_or(0, |at| at + 1), device);
+    }
+
     /// How many devices there are.
     pub fn len(&self) -> usize {
         self.nodes.len()

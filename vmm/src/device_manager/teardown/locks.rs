@@ -63,14 +63,17 @@ impl Locks {
         needed.filter_map(move |lock| self.holders[lock].filter(|&holder| holder != device))
     }
 
-    /// Gives the locks of `device` back; returns the devices that have got theirs by it. Those that have
-    /// `ended` in the queue are passed over.
-    pub(super) fn give_back(&mut self, device: usize, ended: impl Fn(usize) -> bool) -> Vec<usize> {
+    /// Gives the locks of `device` back, or its place in a queue; returns the devices that have got theirs
+    /// by it.
+    pub(super) fn give_back(&mut self, device: usize) -> Vec<usize> {
         let mut granted = Vec::new();
+        let needs = self.needs[device];
         if !std::mem::take(&mut self.holds[device]) {
+            for lock in needs.into_iter().flatten() {
+                self.waiting[lock].retain(|&waiting| waiting != device);
+            }
             return granted;
         }
-        let needs = self.needs[device];
         for lock in needs.into_iter().flatten() {
             self.holders[lock] = None;
         }
@@ -78,12 +81,24 @@ impl Locks {
             while self.holders[lock].is_none()
                 && let Some(next) = self.waiting[lock].pop_front()
             {
-                if !ended(next) && self.take(next) {
+                if self.take(next) {
                     granted.push(next);
                 }
             }
         }
         granted
+    }
+
+    /// Takes in a device that was registered last. `parent` is the one to lock for it; one that has not
+    /// been started, `parent_waits`, takes its own lock from now on.
+    pub(super) fn join(&mut self, parent: Option<usize>, parent_waits: bool) {
+        self.needs.push([parent, None]);
+        self.holders.push(None);
+        self.holds.push(false);
+        self.waiting.push(VecDeque::new());
+        if let Some(parent) = parent.filter(|_| parent_waits) {
+            self.needs[parent][1] = Some(parent);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod clock;
 mod engine;
 mod graph;
 mod guest;
+mod lists;
 mod locks;
 mod policy;
 mod report;
@@ -13,9 +14,13 @@ mod schedule;
 mod waits;
 
 pub use clock::{Cost, Plan, Planned, predict};
-pub use engine::{Monitor, Observer, Open, OsThreads, Spawn, Stamp, Target, Teardown, Unobserved};
+pub use engine::{
+    AddError, Monitor, Observer, Open, OsThreads, Removal, Spawn, Stamp, Target, Teardown,
+    Unobserved,
+};
 pub use graph::{DEFAULT_DEADLINE, Graph, GraphError, Node};
 pub use guest::guest_report;
+pub use lists::Lists;
 pub use policy::{Rules, Tasks};
 pub use report::{Request, TeardownRun, guest_ready, vcpus_resumed};
 

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use api::config::TeardownPolicy;
 
 use super::graph::Graph;
+use super::lists::Lists;
 
 pub use tasks::Tasks;
 
@@ -18,7 +19,7 @@ pub struct Rules {
     pub asynchronous: Vec<bool>,
     /// Whom the device waits for. A synchronous device waits for the one before it in the synchronous
     /// order too, so that no more than one of them is ever ready.
-    pub waits_on: Vec<Vec<usize>>,
+    pub waits_on: Lists,
     /// The synchronous devices in their order: backwards in the list.
     pub lane: Vec<usize>,
     /// The tasks of `cookie`; none under the other policies.
@@ -49,13 +50,11 @@ impl Rules {
     fn by_cookie(graph: &Graph, asynchronous: Vec<bool>) -> Self {
         let (tasks, mut warnings) = Tasks::new(graph, &asynchronous);
         let lane = lane(graph, &asynchronous);
-        let mut waits_on = vec![Vec::new(); graph.len()];
-        for pair in lane.windows(2) {
-            // Between two tasks the cookie orders them.
-            if tasks.cookies[pair[0]] == tasks.cookies[pair[1]] {
-                waits_on[pair[1]].push(pair[0]);
-            }
-        }
+        // Between two tasks the cookie orders them.
+        let waits_on = Lists::from_pairs(graph.len(), || {
+            let pairs = lane.windows(2).map(|pair| (pair[1], pair[0]));
+            pairs.filter(|&(next, before)| tasks.cookies[next] == tasks.cookies[before])
+        });
         let mut rules = Self {
             asynchronous,
             waits_on,
@@ -93,20 +92,19 @@ impl Rules {
 
     fn by_completion(graph: &Graph, asynchronous: Vec<bool>) -> Self {
         let lane = lane(graph, &asynchronous);
-        let mut waits_on: Vec<Vec<usize>> = (0..graph.len())
-            .map(|device| {
-                let mut on: Vec<usize> = graph
-                    .dependants(device)
-                    .filter(|&before| asynchronous[device] || asynchronous[before])
-                    .collect();
-                // A child may be a consumer as well; it is waited for once.
-                on.sort_unstable();
-                on.dedup();
-                on
-            })
-            .collect();
+        let mut before_in_lane = vec![None; graph.len()];
         for pair in lane.windows(2) {
-            waits_on[pair[1]].push(pair[0]);
+            before_in_lane[pair[1]] = Some(pair[0]);
+        }
+        let mut waits_on = Lists::with_capacity(graph.len(), graph.len());
+        let mut on = Vec::new();
+        for device in 0..graph.len() {
+            let dependants = graph.dependants(device);
+            on.extend(dependants.filter(|&on| asynchronous[device] || asynchronous[on]));
+            // A child may be a consumer as well; it is waited for once.
+            on.sort_unstable();
+            on.dedup();
+            waits_on.push(on.drain(..).chain(before_in_lane[device]));
         }
         Self {
             asynchronous,
@@ -117,21 +115,50 @@ impl Rules {
         }
     }
 
-    /// For each device those that wait for it.
-    pub fn waited_on_by(&self) -> Vec<Vec<usize>> {
-        let mut by = vec![Vec::new(); self.waits_on.len()];
-        for (device, on) in self.waits_on.iter().enumerate() {
-            for &before in on {
-                by[before].push(device);
-            }
+    /// For each device those that wait for it, whether or not it is their turn in the synchronous order.
+    pub fn waited_on_by(&self) -> Lists {
+        Lists::from_pairs(self.waits_on.count(), || {
+            let waits = self.waits_on.iter().enumerate();
+            waits.flat_map(|(device, on)| {
+                let on = on.iter().filter(move |&&on| !self.is_turn(device, on));
+                on.map(move |&on| (on, device))
+            })
+        })
+    }
+
+    /// Whether one of two devices waits for the other as its turn in the synchronous order alone.
+    fn is_turn(&self, device: usize, on: usize) -> bool {
+        !self.asynchronous[device] && !self.asynchronous[on]
+    }
+
+    /// Takes in a device that was registered after the rules were made: synchronous, at `place` in the
+    /// synchronous order, and waited for by `parent`. It belongs to no task.
+    pub(super) fn join(&mut self, place: usize, parent: Option<usize>) {
+        let device = self.waits_on.count();
+        self.asynchronous.push(false);
+        self.waits_on
+            .push(place.checked_sub(1).map(|place| self.lane[place]));
+        let next = self.lane.get(place).copied();
+        for waits in next.into_iter().chain(parent) {
+            self.waits_on.push_to(waits, device);
         }
-        by
+        self.lane.insert(place, device);
+        if let Some(tasks) = &mut self.tasks {
+            tasks.cookies.push(0);
+            tasks.waits_for.push(0);
+        }
     }
 
     /// Devices that wait for each other in a circle, in that order.
     fn find_cycle(&self) -> Option<Vec<usize>> {
-        let by = self.waited_on_by();
-        let mut pending: Vec<usize> = self.waits_on.iter().map(Vec::len).collect();
+        if self.lane.len() == self.asynchronous.len() {
+            return None;
+        }
+        let by = Lists::from_pairs(self.waits_on.count(), || {
+            let waits = self.waits_on.iter().enumerate();
+            waits.flat_map(|(device, on)| on.iter().map(move |&on| (on, device)))
+        });
+        let mut pending: Vec<usize> = self.waits_on.iter().map(<[usize]>::len).collect();
         let mut ready: VecDeque<usize> = (0..pending.len())
             .filter(|&device| pending[device] == 0)
             .collect();

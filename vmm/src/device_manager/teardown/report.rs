@@ -57,7 +57,7 @@ impl TeardownRun {
             .nodes()
             .iter()
             .zip(&self.stamps)
-            .filter(|(_, stamp)| stamp.outcome != Outcome::Done)
+            .filter(|(_, stamp)| !matches!(stamp.outcome, Outcome::Done | Outcome::Removed))
             .map(|(node, stamp)| (node.id.as_str(), &stamp.outcome, node.on_timeout))
     }
 
@@ -101,7 +101,7 @@ impl TeardownRun {
         for (before, device) in lock_order(&self.graph, self.starts()) {
             // Of two that started at one moment it is not known who was first.
             if self.stamps[before].start < self.stamps[device].start {
-                Arc::make_mut(&mut rules).waits_on[device].push(before);
+                Arc::make_mut(&mut rules).waits_on.push_to(device, before);
             }
         }
         rules

@@ -5,8 +5,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::graph::Graph;
+use super::lists::Lists;
 use super::locks::Locks;
-use super::policy::{Rules, Tasks};
+use super::policy::Rules;
+
+use barrier::{Barrier, task_before};
+
+mod barrier;
+mod changes;
 
 /// Where a device stands in its teardown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +29,14 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Schedule {
     rules: Arc<Rules>,
-    waited_on_by: Vec<Vec<usize>>,
+    waited_on_by: Lists,
     barrier: Option<Barrier>,
     locks: Option<Locks>,
     blocking: Vec<bool>,
     pending: Vec<u32>,
     stages: Vec<Stage>,
+    /// The place in the synchronous order of the first device that has not ended. No other is started.
+    turn: usize,
     ready_sync: Option<usize>,
     ready_quick: VecDeque<usize>,
     ready_blocking: VecDeque<usize>,
@@ -36,69 +44,35 @@ pub struct Schedule {
     left_async: usize,
 }
 
-/// How far the tasks of `cookie` have come.
-#[derive(Debug)]
-struct Barrier {
-    /// Devices that have not ended, by task.
-    left: Vec<u32>,
-    /// So many tasks, the oldest, have all ended.
-    passed: usize,
-    /// The devices that wait until so many have.
-    waiting: Vec<Vec<usize>>,
-}
-
-impl Barrier {
-    fn new(tasks: &Tasks) -> Self {
-        let mut waiting = vec![Vec::new(); tasks.sizes.len() + 1];
-        for (device, &until) in tasks.waits_for.iter().enumerate() {
-            waiting[until as usize].push(device);
-        }
-        // Who waits for no task waits for nothing here.
-        waiting[0].clear();
-        Self {
-            left: tasks.sizes.clone(),
-            passed: 0,
-            waiting,
-        }
-    }
-
-    /// Notes that a device of the task numbered `cookie` has ended; returns who waited for no more.
-    fn ended(&mut self, cookie: u32) -> Vec<usize> {
-        self.left[cookie as usize - 1] -= 1;
-        let mut released = Vec::new();
-        while self.left.get(self.passed) == Some(&0) {
-            self.passed += 1;
-            released.append(&mut self.waiting[self.passed]);
-        }
-        released
-    }
-}
-
 impl Schedule {
     /// Nothing started. What is ready at once is ready in the backward order of the list.
     pub fn new(graph: &Graph, rules: Arc<Rules>) -> Self {
-        let mut pending: Vec<u32> = rules.waits_on.iter().map(|on| on.len() as u32).collect();
+        let waited_on_by = rules.waited_on_by();
+        let mut pending = vec![0; graph.len()];
+        for &device in waited_on_by.iter().flatten() {
+            pending[device] += 1;
+        }
         if let Some(tasks) = &rules.tasks {
-            for (pending, &until) in pending.iter_mut().zip(&tasks.waits_for) {
-                *pending += u32::from(until > 0);
+            for (device, pending) in pending.iter_mut().enumerate() {
+                *pending += u32::from(task_before(&rules, tasks, device) > 0);
             }
         }
         let mut schedule = Self {
-            waited_on_by: rules.waited_on_by(),
-            barrier: rules.tasks.as_ref().map(Barrier::new),
+            barrier: rules
+                .tasks
+                .as_ref()
+                .map(|tasks| Barrier::new(&rules, tasks)),
+            waited_on_by,
             locks: Locks::new(graph),
             blocking: graph.nodes().iter().map(|node| node.blocking).collect(),
             pending,
             stages: vec![Stage::Waiting; graph.len()],
+            turn: 0,
             ready_sync: None,
             ready_quick: VecDeque::new(),
             ready_blocking: VecDeque::new(),
             left: graph.len(),
-            left_async: rules
-                .asynchronous
-                .iter()
-                .filter(|&&asynchronous| asynchronous)
-                .count(),
+            left_async: graph.len() - rules.lane.len(),
             rules,
         };
         for &device in graph.order().iter().rev() {
@@ -109,7 +83,12 @@ impl Schedule {
         schedule
     }
 
+    /// For a device that waits for nothing more, but perhaps its turn or a lock.
     fn make_ready(&mut self, device: usize) {
+        let in_turn = self.rules.asynchronous[device] || self.in_turn() == Some(device);
+        if self.stages[device] != Stage::Waiting || !in_turn {
+            return;
+        }
         if let Some(locks) = &mut self.locks
             && !locks.take(device)
         {
@@ -162,18 +141,60 @@ impl Schedule {
         if self.rules.asynchronous[device] {
             self.left_async -= 1;
         }
+        self.give_locks_back(device);
+        let mut position = 0;
+        while let Some(next) = self.waited_on_by.get(device, position) {
+            self.waits_for_one_less(next);
+            position += 1;
+        }
+        if let Some(tasks) = &self.rules.tasks {
+            let cookie = tasks.cookies[device];
+            self.pass_tasks(cookie);
+        }
+        if self.in_turn() == Some(device) {
+            while self
+                .in_turn()
+                .is_some_and(|next| self.stages[next] == Stage::Ended)
+            {
+                self.turn += 1;
+            }
+            self.take_turn();
+        }
+    }
+
+    fn pass_tasks(&mut self, cookie: u32) {
+        if let Some(barrier) = &mut self.barrier {
+            barrier.ended(cookie);
+        }
+        while let Some(task) = self.barrier.as_mut().and_then(Barrier::pass) {
+            let mut position = 0;
+            while let Some(next) = self
+                .barrier
+                .as_ref()
+                .and_then(|barrier| barrier.waiting.get(task, position))
+            {
+                self.waits_for_one_less(next);
+                position += 1;
+            }
+        }
+    }
+
+    fn give_locks_back(&mut self, device: usize) {
         if let Some(locks) = &mut self.locks {
-            for next in locks.give_back(device, |other| self.stages[other] == Stage::Ended) {
+            for next in locks.give_back(device) {
                 self.queue(next);
             }
         }
-        for next in std::mem::take(&mut self.waited_on_by[device]) {
-            self.waits_for_one_less(next);
-        }
-        if let (Some(barrier), Some(tasks)) = (&mut self.barrier, &self.rules.tasks) {
-            for next in barrier.ended(tasks.cookies[device]) {
-                self.waits_for_one_less(next);
-            }
+    }
+
+    /// The synchronous device whose turn it is.
+    fn in_turn(&self) -> Option<usize> {
+        self.rules.lane.get(self.turn).copied()
+    }
+
+    fn take_turn(&mut self) {
+        if let Some(device) = self.in_turn().filter(|&device| self.pending[device] == 0) {
+            self.make_ready(device);
         }
     }
 
@@ -187,6 +208,11 @@ impl Schedule {
     /// Whether a synchronous device can be started.
     pub fn has_sync(&self) -> bool {
         self.ready_sync.is_some()
+    }
+
+    /// Whether an asynchronous device whose call does not block can be started.
+    pub fn has_quick(&self) -> bool {
+        !self.ready_quick.is_empty()
     }
 
     /// How many asynchronous devices whose calls may block can be started.
@@ -213,7 +239,7 @@ impl Schedule {
     pub fn open_waits(&self, device: usize) -> Vec<usize> {
         let barrier = self.rules.tasks.iter().flat_map(|tasks| {
             let until = tasks.waits_for[device];
-            (0..self.stages.len()).filter(move |&on| tasks.cookies[on] <= until)
+            (0..self.stages.len()).filter(move |&on| (1..=until).contains(&tasks.cookies[on]))
         });
         let locks = self.locks.iter().flat_map(|locks| locks.holders(device));
         let on = self.rules.waits_on[device].iter().copied().chain(barrier);

@@ -26,7 +26,10 @@ impl<'a> Waits<'a> {
         if let Some(tasks) = &rules.tasks {
             let mut last_of_task: Vec<Option<usize>> = vec![None; tasks.sizes.len()];
             for (device, &cookie) in tasks.cookies.iter().enumerate() {
-                let last = &mut last_of_task[cookie as usize - 1];
+                let Some(task) = (cookie as usize).checked_sub(1) else {
+                    continue;
+                };
+                let last = &mut last_of_task[task];
                 if last.is_none_or(|last| end(last) < end(device)) {
                     *last = Some(device);
                 }

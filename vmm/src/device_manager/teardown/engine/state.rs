@@ -3,34 +3,51 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use api::report::Outcome;
 use devices::lifecycle::{Finish, Phases, ShutdownError};
 
-use crate::device_manager::teardown::engine::Stamp;
+use super::sync::now;
+use crate::device_manager::teardown::engine::{Stamp, Target};
 use crate::device_manager::teardown::graph::Graph;
+use crate::device_manager::teardown::policy::Rules;
 use crate::device_manager::teardown::schedule::{Schedule, Stage};
 
 /// A device's times while they are made.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    start: Option<Instant>,
+    pub(super) start: Option<Instant>,
     end: Option<Instant>,
     phases: Phases,
     outcome: Option<Outcome>,
-    /// When its timer fires, and what it has come to by then.
-    due: Option<(Instant, Outcome)>,
+    timer: Option<Timer>,
     on_worker: bool,
+}
+
+/// What a device waits for that has been started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timer {
+    /// Its modelled latency.
+    Finishes(Instant),
+    /// Its deadline.
+    GivenUp(Instant),
 }
 
 /// See the module.
 pub(super) struct State {
+    /// The devices, with those that joined.
+    pub(super) graph: Arc<Graph>,
     pub(super) schedule: Schedule,
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// What the devices that joined are called through; their numbers are the last.
+    pub(super) joined: Vec<Arc<dyn Target>>,
     /// Devices that have ended and of which the observer was not told.
     pub(super) news: Vec<(usize, Outcome)>,
+    /// The calling thread has come.
+    pub(super) begun: bool,
     /// The bound on `running`.
     pub(super) workers: usize,
     /// Workers in a device's call. One that was given up no longer counts.
@@ -61,14 +78,18 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(schedule: Schedule, workers: usize) -> Self {
+    pub(super) fn new(graph: Arc<Graph>, rules: Arc<Rules>, workers: usize) -> Self {
+        let schedule = Schedule::new(&graph, rules);
         let mut records = Vec::new();
-        records.resize_with(schedule.left(), Record::default);
+        records.resize_with(graph.len(), Record::default);
         Self {
+            graph,
             schedule,
             records,
             timers: BinaryHeap::new(),
+            joined: Vec::new(),
             news: Vec::new(),
+            begun: false,
             workers: workers.max(1),
             running: 0,
             running_peak: 0,
@@ -86,6 +107,11 @@ impl State {
         }
     }
 
+    /// Whether the teardown has begun and nothing is left.
+    pub(super) fn finished(&self) -> bool {
+        self.begun && self.schedule.left() == 0
+    }
+
     /// Counts a worker as at work on the device.
     pub(super) fn claim_worker(&mut self, device: usize) {
         self.records[device].on_worker = true;
@@ -93,31 +119,34 @@ impl State {
         self.running_peak = self.running_peak.max(self.running);
     }
 
-    /// Stamps the begin of a device's call and returns the moment it must have ended by.
-    pub(super) fn begin(&mut self, graph: &Graph, device: usize, now: Instant) -> Instant {
-        let by = now + graph.node(device).deadline;
-        let record = &mut self.records[device];
-        record.start = Some(now);
-        // Only from a worker can a call be taken.
-        if record.on_worker {
-            self.set_timer(device, by, Outcome::TimedOut);
-        }
-        by
+    /// Whether a worker is at work on the device.
+    pub(super) fn is_on_worker(&self, device: usize) -> bool {
+        self.records[device].on_worker
     }
 
-    /// Takes what a device's call came to. False if the device had been given up.
+    /// Sees to it that a call on a worker is given up at its deadline. From another thread it cannot be
+    /// taken.
+    pub(super) fn begin_on_worker(&mut self, device: usize, start: Instant, by: Instant) {
+        self.records[device].start = Some(start);
+        self.set_timer(device, by, Timer::GivenUp(by));
+    }
+
+    /// Takes what a device's call, made at `start`, came to. False if the device had been given up.
     pub(super) fn returned(
         &mut self,
         device: usize,
-        by: Instant,
-        now: Instant,
+        (start, by, now): (Instant, Instant, Instant),
         phases: Phases,
         result: Result<Finish, ShutdownError>,
     ) -> bool {
         if self.schedule.stage(device) == Stage::Ended {
+            let id = &self.graph.node(device).id;
+            self.warnings
+                .push(format!("{id} returned after it had been given up"));
             return false;
         }
         let record = &mut self.records[device];
+        record.start = Some(start);
         record.phases = phases;
         if std::mem::take(&mut record.on_worker) {
             self.running -= 1;
@@ -132,27 +161,32 @@ impl State {
                 },
             ),
             Ok(_) if now > by => self.end(device, now, Outcome::TimedOut),
-            Ok(Finish::At(at)) if at > by => self.set_timer(device, by, Outcome::TimedOut),
-            Ok(Finish::At(at)) if at > now => self.set_timer(device, at, Outcome::Done),
+            Ok(Finish::At(at)) if at > by => self.set_timer(device, by, Timer::GivenUp(by)),
+            Ok(Finish::At(at)) if at > now => self.set_timer(device, at, Timer::Finishes(at)),
             Ok(_) => self.end(device, now, Outcome::Done),
         }
         true
     }
 
-    fn set_timer(&mut self, device: usize, at: Instant, outcome: Outcome) {
-        self.records[device].due = Some((at, outcome));
+    fn set_timer(&mut self, device: usize, at: Instant, timer: Timer) {
+        self.records[device].timer = Some(timer);
         self.timers.push(Reverse((at, device)));
     }
 
     fn end(&mut self, device: usize, now: Instant, outcome: Outcome) {
+        self.stamp_end(device, now, outcome);
+        self.schedule.ended(device);
+    }
+
+    /// Notes that a device has ended, but for the schedule.
+    pub(super) fn stamp_end(&mut self, device: usize, now: Instant, outcome: Outcome) {
         let record = &mut self.records[device];
         record.end = Some(now);
-        record.due = None;
+        record.timer = None;
         record.outcome = Some(outcome.clone());
         if std::mem::take(&mut record.on_worker) {
             self.running -= 1;
         }
-        self.schedule.ended(device);
         self.news.push((device, outcome));
     }
 
@@ -161,18 +195,18 @@ impl State {
         if self.timers.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let now = now();
         while let Some(&Reverse((at, device))) = self.timers.peek() {
-            let due = self.records[device]
-                .due
-                .as_ref()
-                .filter(|(due, _)| *due == at);
-            if due.is_some() && at > now {
+            let outcome = match self.records[device].timer {
+                Some(Timer::Finishes(due)) if due == at => Some(Outcome::Done),
+                Some(Timer::GivenUp(due)) if due == at => Some(Outcome::TimedOut),
+                // It was set before its device returned.
+                _ => None,
+            };
+            if outcome.is_some() && at > now {
                 return;
             }
-            let outcome = due.map(|(_, outcome)| outcome.clone());
             self.timers.pop();
-            // A timer that is no longer due was set before its device returned.
             if let Some(outcome) = outcome {
                 self.end(device, now, outcome);
             }
@@ -197,7 +231,8 @@ impl State {
     /// calls have theirs after a logarithm of rounds.
     pub(super) fn call_workers(&mut self) -> (usize, usize) {
         let (mut wake, mut make) = (0, 0);
-        while self.coming < self.schedule.blocking_ready().min(self.running.max(1))
+        while self.begun
+            && self.coming < self.schedule.blocking_ready().min(self.running.max(1))
             && self.running + self.coming < self.workers
         {
             if self.idle > 0 {

@@ -15,7 +15,7 @@ use crate::device_manager::teardown::graph::Graph;
 /// device has no such wait for a newer asynchronous one, and may overlap it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tasks {
-    /// The number of each device's task.
+    /// The number of each device's task; 0 for one that joined the teardown while it ran.
     pub cookies: Vec<u32>,
     /// The task up to which all must have ended before the device starts; 0 for none. Of the devices of a
     /// list only the first waits.
