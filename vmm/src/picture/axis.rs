@@ -20,7 +20,7 @@ impl Axis {
             left,
             right,
             length_ns: length_ns as f64,
-            step_ns: step(length_ns),
+            step_ns: step(length_ns, TICKS),
         }
     }
 
@@ -31,11 +31,7 @@ impl Axis {
 
     /// The ticks' moments with their labels, the unit at the last.
     pub(super) fn ticks(&self) -> Vec<(u64, String)> {
-        let (unit, name) = if self.step_ns < 100_000 {
-            (1000.0, "µs")
-        } else {
-            (1_000_000.0, "ms")
-        };
+        let (unit, name) = unit(self.step_ns);
         let count = (self.length_ns / self.step_ns as f64) as u64;
         (0..=count)
             .map(|tick| {
@@ -52,13 +48,22 @@ impl Axis {
     }
 }
 
-/// The round step (1, 2 or 5 times a power of ten) that makes no more than [`TICKS`] ticks.
-fn step(length_ns: u64) -> u64 {
+/// What ticks so far apart are labelled in: its nanoseconds, and its name.
+pub(crate) fn unit(step_ns: u64) -> (f64, &'static str) {
+    if step_ns < 100_000 {
+        (1000.0, "µs")
+    } else {
+        (1_000_000.0, "ms")
+    }
+}
+
+/// The round step (1, 2 or 5 times a power of ten) that makes no more than `most` ticks.
+pub(crate) fn step(length_ns: u64, most: u64) -> u64 {
     let mut power = 1;
     loop {
         for factor in [1, 2, 5] {
             let step: u64 = factor * power;
-            if length_ns / step <= TICKS {
+            if length_ns / step <= most {
                 return step;
             }
         }
@@ -72,10 +77,10 @@ mod tests {
 
     #[test]
     fn steps_are_round() {
-        assert_eq!(step(4_004_000_000), 500_000_000);
-        assert_eq!(step(504_000_000), 50_000_000);
-        assert_eq!(step(1_000_000), 100_000);
-        assert_eq!(step(u64::MAX), 2_000_000_000_000_000_000);
+        assert_eq!(step(4_004_000_000, TICKS), 500_000_000);
+        assert_eq!(step(504_000_000, TICKS), 50_000_000);
+        assert_eq!(step(1_000_000, TICKS), 100_000);
+        assert_eq!(step(u64::MAX, TICKS), 2_000_000_000_000_000_000);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::canvas::{Anchor, Canvas};
 use super::{MARGIN, WIDTH};
 
 /// Colours for phases.
-pub(super) const COLOURS: usize = 8;
+pub(crate) const COLOURS: usize = 8;
 
 /// What the colours and frames mean. Returns where it ends.
 pub(super) fn legend(
@@ -63,7 +63,7 @@ pub(super) fn legend(
 }
 
 /// The names of all phases, sorted. A name's place gives its colour in all panels.
-pub(super) fn phase_names(reports: &[TeardownReport]) -> Vec<String> {
+pub(crate) fn phase_names(reports: &[TeardownReport]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for phase in reports
         .iter()

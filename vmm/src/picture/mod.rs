@@ -1,12 +1,12 @@
 //! A picture of teardowns: one self-contained SVG with a bar per device on a time axis. Made from reports
 //! alone; knows no KVM and no device.
 
-mod axis;
+pub(crate) mod axis;
 mod canvas;
 mod device_row;
-mod legend;
+pub(crate) mod legend;
 mod panel;
-mod rows;
+pub(crate) mod rows;
 
 use api::config::TeardownPolicy;
 use api::report::{Cause, TeardownReport};
@@ -26,7 +26,7 @@ const BARS_END: f64 = WIDTH - 110.0;
 
 /// How much a picture shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Detail {
+pub(crate) enum Detail {
     /// Every device has a row of its own.
     Full,
     /// Only what teardowns can differ by.
@@ -132,7 +132,7 @@ fn cause(cause: Cause) -> String {
 }
 
 /// The word that stands for a variant in the API.
-fn word(variant: &impl serde::Serialize) -> String {
+pub(crate) fn word(variant: &impl serde::Serialize) -> String {
     match serde_json::to_value(variant) {
         Ok(serde_json::Value::String(word)) => word,
         _ => String::new(),
@@ -140,7 +140,7 @@ fn word(variant: &impl serde::Serialize) -> String {
 }
 
 /// A time as people read it: 12,345.6 ms, and microseconds below one.
-fn milliseconds(ns: u64) -> String {
+pub(crate) fn milliseconds(ns: u64) -> String {
     if ns < 1_000_000 {
         return format!("{:.1} µs", ns as f64 / 1e3);
     }

@@ -7,7 +7,7 @@ use api::report::{DeviceReport, Outcome, TeardownReport};
 use super::Detail;
 
 /// A row.
-pub(super) enum Row<'a> {
+pub(crate) enum Row<'a> {
     /// A device and how deep in the tree it is.
     Device {
         device: &'a DeviceReport,
@@ -19,7 +19,7 @@ pub(super) enum Row<'a> {
 
 impl Row<'_> {
     /// How deep in the tree the row is.
-    pub(super) fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         match self {
             Self::Device { depth, .. } => *depth,
             Self::Rest(_) => 0,
@@ -29,7 +29,7 @@ impl Row<'_> {
 
 /// The rows of all devices of a report: siblings by address, those without one last. A comparison has
 /// one row for all devices that nobody looks for.
-pub(super) fn rows(report: &TeardownReport, detail: Detail) -> Vec<Row<'_>> {
+pub(crate) fn rows(report: &TeardownReport, detail: Detail) -> Vec<Row<'_>> {
     let mut rows = tree(report);
     if detail == Detail::Comparison {
         let mut rest = Vec::new();
@@ -104,6 +104,15 @@ fn tree(report: &TeardownReport) -> Vec<Row<'_>> {
             .remove(&Some(device.id.as_str()))
             .unwrap_or_default();
         stack.extend(behind.into_iter().rev().map(|child| (child, depth + 1)));
+    }
+    // What is left are circles of parents, which have no top: they stand at the end, side by side.
+    if rows.len() < report.devices.len() {
+        let mut left: Vec<_> = children.into_values().flatten().collect();
+        left.sort_by_key(|device| natural(&device.id));
+        rows.extend(
+            left.into_iter()
+                .map(|device| Row::Device { device, depth: 0 }),
+        );
     }
     rows
 }

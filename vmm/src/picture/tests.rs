@@ -236,7 +236,9 @@ fn a_circle_of_parents_hangs_nobody() {
         device("a", "x", Some("b"), (0, MS)),
         device("b", "x", Some("a"), (0, MS)),
     ];
-    assert_well_formed(&svg(&report));
+    let picture = svg(&report);
+    assert_well_formed(&picture);
+    assert!(picture.contains(">a</text>") && picture.contains(">b</text>"));
 }
 
 #[test]
