@@ -10,6 +10,7 @@ pub mod exit;
 pub mod interrupts;
 pub mod mailbox;
 pub mod memory;
+pub mod page;
 pub mod picture;
 pub mod plan;
 pub mod serial_input;

@@ -1,0 +1,170 @@
+//! Several teardowns beside each other: what each policy came to, and a bar a teardown on one scale.
+
+use api::config::TeardownPolicy;
+use api::report::TeardownReport;
+use maud::{Markup, html};
+
+use super::facts::{order, some_time, time};
+use super::scale::{guest_start_ns, last_ns};
+use crate::picture::{milliseconds, word};
+
+/// The comparison.
+pub(super) fn comparison(reports: &[TeardownReport], keys: &[u64]) -> Markup {
+    html! {
+        @if reports.is_empty() {
+            p { "No teardown has been recorded yet: the page of a machine that was never reset is empty." }
+        } @else {
+            section class="comparison" aria-label="Comparison" {
+                (policies(reports))
+                (bars(reports, keys))
+            }
+        }
+    }
+}
+
+/// Median, least and most of the teardowns under each policy.
+fn policies(reports: &[TeardownReport]) -> Markup {
+    let groups: Vec<_> = TeardownPolicy::ALL
+        .into_iter()
+        .map(|policy| {
+            let group = reports.iter().filter(|report| report.policy == policy);
+            (policy, group.collect::<Vec<_>>())
+        })
+        .filter(|(_, group)| !group.is_empty())
+        .collect();
+    let teardowns = |group: &[&TeardownReport]| -> Vec<u64> {
+        group.iter().map(|report| report.teardown_ns).collect()
+    };
+    let slowest = groups
+        .iter()
+        .filter_map(|(_, group)| median(teardowns(group)))
+        .max();
+    html! {
+        div class="table" {
+            table class="policies" {
+                thead { tr {
+                    th scope="col" { "Policy" }
+                    @for head in ["Teardowns", "Teardown, median", "least", "most", "Speed", "Guest handshakes, median", "Request to ready, median"] {
+                        th scope="col" class="number" { (head) }
+                    }
+                } }
+                tbody {
+                    @for (policy, group) in &groups {
+                        @let times = teardowns(group);
+                        tr {
+                            th scope="row" { span class={ "policy " (word(policy)) } { (word(policy)) } }
+                            td class="number" { (group.len()) }
+                            td class="number" { strong { (some_time(median(times.clone()))) } }
+                            td class="number" { (some_time(times.iter().copied().min())) }
+                            td class="number" { (some_time(times.iter().copied().max())) }
+                            td class="number" { (speed(slowest, median(times))) }
+                            td class="number" { (some_time(median(spans(group)))) }
+                            td class="number" {
+                                (some_time(median(group.iter().filter_map(|report| report.reset_to_ready_ns).collect())))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn spans(group: &[&TeardownReport]) -> Vec<u64> {
+    let spans = group.iter().map(|report| report.guest.span_ns);
+    spans.filter(|&span| span > 0).collect()
+}
+
+/// How fast a time is, the slowest being 1.
+fn speed(slowest: Option<u64>, ns: Option<u64>) -> String {
+    match (slowest, ns) {
+        (Some(slowest), Some(ns)) => format!("{:.1} ×", slowest as f64 / ns.max(1) as f64),
+        _ => "–".to_owned(),
+    }
+}
+
+/// The median; of an even number the lower of the two in the middle, so that it is one of them.
+fn median(mut times: Vec<u64>) -> Option<u64> {
+    times.sort_unstable();
+    times.get(times.len().saturating_sub(1) / 2).copied()
+}
+
+/// A bar a teardown. Each is also the way to its section.
+fn bars(reports: &[TeardownReport], keys: &[u64]) -> Markup {
+    let length = |report: &TeardownReport| parts(report).iter().map(|part| part.1).sum::<u64>();
+    let longest = reports.iter().map(length).max().unwrap_or(1).max(1);
+    let slowest = reports.iter().map(|report| report.teardown_ns).max();
+    let percent = |ns: u64| format!("{:.4}%", ns as f64 * 100.0 / longest as f64);
+    let guest = reports
+        .iter()
+        .any(|report| guest_start_ns(&report.guest).is_some());
+    html! {
+        nav class="chart" aria-label="Teardowns" {
+            ol {
+                @for (report, key) in reports.iter().zip(keys) {
+                    li {
+                        a href={ "#teardown-" (key) } {
+                            span class="who" {
+                                "Teardown " (report.number) " "
+                                span class={ "policy " (word(&report.policy)) } { (word(&report.policy)) }
+                            }
+                            span class="stack" aria-hidden="true" {
+                                @for (class, ns) in parts(report) {
+                                    @if ns > 0 { i class=(class) style={ "width:" (percent(ns)) } title={ (class) ": " (milliseconds(ns)) } {} }
+                                }
+                            }
+                            span class="total" {
+                                (time(report.teardown_ns)) " "
+                                span class="speed" { (speed(slowest, Some(report.teardown_ns))) }
+                            }
+                        }
+                    }
+                }
+            }
+            ul class="keys" {
+                @if guest { li { i class="swatch guest" {} "guest’s way down" (verdicts(reports)) } }
+                li { i class="swatch pause" {} "vCPU pause" }
+                li { i class="swatch teardown" {} "teardown (the figure, and how fast against the slowest)" }
+                li { i class="swatch rest" {} "rest of reset" }
+            }
+        }
+    }
+}
+
+/// How the guest went, if it went the same way each time.
+fn verdicts(reports: &[TeardownReport]) -> String {
+    let mut orders = reports.iter().map(|report| report.guest.order);
+    match orders.next() {
+        Some(first) if orders.all(|other| other == first) => format!(" ({})", order(first)),
+        _ => String::new(),
+    }
+}
+
+/// The parts of a bar.
+fn parts(report: &TeardownReport) -> [(&'static str, u64); 4] {
+    let end = report.reset_ns.unwrap_or_else(|| last_ns(report));
+    let teardown_end = report.teardown_start_ns.saturating_add(report.teardown_ns);
+    [
+        (
+            "guest",
+            guest_start_ns(&report.guest).map_or(0, i64::unsigned_abs),
+        ),
+        ("pause", report.teardown_start_ns),
+        ("teardown", report.teardown_ns),
+        ("rest", end.saturating_sub(teardown_end)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_one_of_the_times() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![7]), Some(7));
+        assert_eq!(median(vec![9, 1, 5]), Some(5));
+        assert_eq!(median(vec![9, 1, 5, 7]), Some(5));
+        assert_eq!(speed(Some(1000), Some(100)), "10.0 ×");
+    }
+}

@@ -1,0 +1,227 @@
+//! What a page must hold, whatever is in its reports.
+
+use std::collections::HashSet;
+
+use api::config::TeardownPolicy;
+use api::report::TeardownReport;
+use scraper::{Html, Selector};
+use vmm::page::document;
+
+use super::samples::{self, Guest};
+
+fn select<'a>(page: &'a Html, selector: &str) -> Vec<scraper::ElementRef<'a>> {
+    page.select(&Selector::parse(selector).unwrap()).collect()
+}
+
+fn text(element: scraper::ElementRef<'_>) -> String {
+    element.text().collect()
+}
+
+/// Parses the page as the standard's parser does; whatever that had to mend is an error here.
+fn parse(name: &str, reports: &[TeardownReport]) -> Html {
+    let page = document(reports);
+    if let Some(folder) = std::env::var_os("SUNDOWN_PAGES") {
+        std::fs::write(
+            std::path::Path::new(&folder).join(format!("{name}.html")),
+            &page,
+        )
+        .unwrap();
+    }
+    for address in ["http:", "https:", "src=", "@import", "url("] {
+        assert!(
+            !page.contains(address),
+            "the page asks for something by {address}"
+        );
+    }
+    let parsed = Html::parse_document(&page);
+    assert!(parsed.errors.is_empty(), "{:?}", parsed.errors);
+    let ids: Vec<_> = select(&parsed, "[id]");
+    let distinct: HashSet<_> = ids.iter().map(|element| element.value().id()).collect();
+    assert_eq!(distinct.len(), ids.len(), "an id is used twice");
+    parsed
+}
+
+fn one(machine: &samples::Machine, policy: TeardownPolicy, guest: Guest) -> TeardownReport {
+    machine.report(7, policy, guest)
+}
+
+#[test]
+fn every_device_has_a_bar_a_row_and_a_line_in_the_table() {
+    for drives in [8, 64, 512] {
+        let machine = samples::shelves(drives);
+        let report = one(&machine, TeardownPolicy::Completion, Guest::Parallel(200));
+        let page = parse(&format!("shelves-{drives}"), std::slice::from_ref(&report));
+        let rows = select(&page, "li.row");
+        assert_eq!(rows.len(), report.devices.len());
+        assert_eq!(select(&page, "li.row .host .bar").len(), rows.len());
+        assert_eq!(
+            select(&page, "li.row .guest .handshake").len() as u64,
+            drives
+        );
+        assert_eq!(select(&page, "tbody tr").len(), rows.len());
+        let names: HashSet<_> = rows.iter().filter_map(|row| row.attr("data-id")).collect();
+        assert!(
+            report
+                .devices
+                .iter()
+                .all(|device| names.contains(device.id.as_str()))
+        );
+    }
+}
+
+#[test]
+fn what_a_device_says_of_its_failure_is_text_and_nothing_else() {
+    let report = samples::troubled();
+    let page = parse("troubled", std::slice::from_ref(&report));
+    // The report's own script element and the page's script.
+    assert_eq!(select(&page, "script").len(), 2);
+    assert!(
+        select(&page, "b")
+            .iter()
+            .all(|b| !text(*b).contains("alert"))
+    );
+    let warnings = text(select(&page, ".warnings")[0]);
+    assert!(
+        warnings.contains("</script><script>document.title"),
+        "{warnings}"
+    );
+    let cells: String = select(&page, "td.bad").into_iter().map(text).collect();
+    assert!(
+        cells.contains("<script>alert(1)</script> & \"more\""),
+        "{cells}"
+    );
+    for fate in ["timed out", "failed", "removed"] {
+        assert!(
+            select(&page, "li.row .took strong")
+                .into_iter()
+                .any(|strong| text(strong) == fate),
+            "no row says {fate}"
+        );
+    }
+}
+
+#[test]
+fn the_report_in_the_page_is_the_report() {
+    let report = samples::troubled();
+    let page = parse("troubled", std::slice::from_ref(&report));
+    let json = text(select(&page, "script[type='application/json']")[0]);
+    let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let whole = serde_json::to_string(&report).unwrap();
+    assert_eq!(
+        read,
+        serde_json::from_str::<serde_json::Value>(&whole).unwrap()
+    );
+}
+
+#[test]
+fn a_page_says_what_held_everything_up_and_how_the_guest_went() {
+    let report = one(
+        &samples::eight(),
+        TeardownPolicy::Completion,
+        Guest::Serial(200),
+    );
+    let page = parse("eight-completion", std::slice::from_ref(&report));
+    let verdict = text(select(&page, ".verdict")[0]);
+    assert!(
+        verdict.contains("nvme4 held everything up: it took 240.0 ms"),
+        "{verdict}"
+    );
+    assert!(
+        verdict.contains("The guest went serial: 8 shutdown handshakes"),
+        "{verdict}"
+    );
+    let critical: Vec<_> = select(&page, "li.critical")
+        .iter()
+        .filter_map(|row| row.attr("data-id"))
+        .collect();
+    assert_eq!(critical, ["rp1", "bridge0", "nvme4"]);
+    let plain = text(select(&page, "pre")[0]);
+    assert!(
+        plain.lines().all(|line| line.chars().count() <= 72),
+        "{plain}"
+    );
+    assert!(
+        plain.contains("nvme4") && plain.contains(" 240.000 *"),
+        "{plain}"
+    );
+}
+
+#[test]
+fn exact_nanoseconds_stand_beside_every_total() {
+    let report = one(
+        &samples::eight(),
+        TeardownPolicy::Serial,
+        Guest::Serial(200),
+    );
+    let page = parse("eight-serial", std::slice::from_ref(&report));
+    let values: Vec<_> = select(&page, ".figures data")
+        .iter()
+        .filter_map(|data| data.attr("value").map(str::to_owned))
+        .collect();
+    for ns in [
+        report.guest.span_ns,
+        report.vcpu_pause_ns,
+        report.teardown_ns,
+        report.critical_path_ns,
+        report.serial_sum_ns,
+    ] {
+        assert!(values.contains(&ns.to_string()), "{ns} in {values:?}");
+    }
+}
+
+#[test]
+fn a_guest_that_did_nothing_has_no_lane() {
+    let report = one(
+        &samples::devices(8),
+        TeardownPolicy::Completion,
+        Guest::Silent,
+    );
+    let page = parse("silent", std::slice::from_ref(&report));
+    assert_eq!(select(&page, ".timeline.no-guest li.row").len(), 8);
+    assert_eq!(select(&page, ".lane.guest").len(), 0);
+}
+
+#[test]
+fn a_comparison_leads_to_every_teardown() {
+    let reports = samples::compared();
+    let page = parse("compared", &reports);
+    let links: Vec<_> = select(&page, "nav a")
+        .iter()
+        .filter_map(|link| link.attr("href").map(str::to_owned))
+        .collect();
+    assert_eq!(
+        links,
+        ["#teardown-1", "#teardown-2", "#teardown-3", "#teardown-4"]
+    );
+    for link in links {
+        assert_eq!(select(&page, &link).len(), 1, "{link} leads nowhere");
+    }
+    assert_eq!(select(&page, ".policies tbody tr").len(), 3);
+    let cookie = text(select(&page, "#table-2")[0]);
+    assert!(
+        cookie.contains("(after "),
+        "no cookie says what it waited for"
+    );
+}
+
+#[test]
+fn reports_of_two_machines_may_have_one_number() {
+    let report = samples::troubled();
+    let page = parse("twins", &[report.clone(), report]);
+    assert_eq!(select(&page, "#teardown-1, #teardown-2").len(), 2);
+}
+
+#[test]
+fn an_empty_report_and_no_report_make_a_page() {
+    let mut report = samples::troubled();
+    report.devices.clear();
+    report.guest = api::report::GuestReport::default();
+    report.teardown_ns = 0;
+    report.critical_path_ns = 0;
+    report.reset_ns = None;
+    report.reset_to_ready_ns = None;
+    let page = parse("empty", &[report]);
+    assert!(text(select(&page, ".verdict")[0]).contains("no device to shut down"));
+    let none = parse("none", &[]);
+    assert_eq!(select(&none, "section.teardown").len(), 0);
+}
