@@ -76,17 +76,26 @@ pub enum Command {
     },
     /// List the teardowns
     Teardowns {
-        /// Draw all that are kept, one below the other on one scale, into this file instead
-        #[arg(long, value_name = "FILE")]
-        svg: Option<PathBuf>,
+        /// All that are kept, compared
+        #[command(flatten)]
+        drawings: Drawings,
     },
     /// Show where the time of one teardown went
     Teardown {
         /// Its number
         number: u64,
-        /// Draw it into this file instead
-        #[arg(long, value_name = "FILE")]
-        svg: Option<PathBuf>,
+        /// This one alone
+        #[command(flatten)]
+        drawings: Drawings,
+    },
+    /// Write the page about saved reports; needs no machine
+    Page {
+        /// Files with what `--json teardown` prints, or with arrays of that; `-` reads standard input
+        #[arg(value_name = "REPORT", required = true)]
+        reports: Vec<PathBuf>,
+        /// The HTML file to write
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
     },
     /// Check that reports keep the rules of their policies; needs no machine
     ///
@@ -106,6 +115,24 @@ pub enum Command {
         #[arg(long)]
         follow: bool,
     },
+}
+
+/// What is drawn of teardowns instead of being printed.
+#[derive(Debug, Default, clap::Args)]
+pub struct Drawings {
+    /// Draw a picture into this file instead, as SVG; of several teardowns on one scale
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Write a page into this file instead: HTML that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub page: Option<PathBuf>,
+}
+
+impl Drawings {
+    /// Whether nothing is to be drawn.
+    pub fn is_empty(&self) -> bool {
+        self.svg.is_none() && self.page.is_none()
+    }
 }
 
 impl Arguments {
@@ -180,6 +207,7 @@ impl Command {
             // Streams are followed, not called; this is what one would begin with.
             Self::Events { .. } => Call::get("/events"),
             Self::Check { .. } => bail!("`check` asks no machine"),
+            Self::Page { .. } => bail!("`page` asks no machine"),
         })
     }
 }
@@ -255,6 +283,24 @@ mod tests {
             .map(|route| (route.method.to_owned(), route.path.to_owned()))
             .collect();
         assert_eq!(called, routes);
+    }
+
+    #[test]
+    fn saved_reports_need_no_machine() {
+        let line = [
+            "sundownctl",
+            "page",
+            "a.json",
+            "b.json",
+            "--output",
+            "x.html",
+        ];
+        let arguments = Arguments::try_parse_from(line).unwrap();
+        assert!(matches!(
+            arguments.command,
+            Command::Page { reports, output } if reports.len() == 2 && output == Path::new("x.html")
+        ));
+        assert!(parse("page --output x.html").is_err());
     }
 
     #[test]

@@ -39,6 +39,9 @@ fn run(arguments: Arguments) -> anyhow::Result<u8> {
     if let Command::Check { reports } = &arguments.command {
         return check::run(reports, arguments.json, &mut io::stdout().lock());
     }
+    if let Command::Page { reports, output } = &arguments.command {
+        return picture::page_of(reports, output).map(|()| 0);
+    }
     ask(arguments).map(|()| 0)
 }
 
@@ -57,11 +60,12 @@ fn ask(arguments: Arguments) -> anyhow::Result<()> {
         Command::Events { since, follow } => {
             return events(&client, since, follow, json, &mut out);
         }
-        Command::Teardown {
-            number,
-            svg: Some(file),
-        } => return picture::one(&client, number, &file),
-        Command::Teardowns { svg: Some(file) } => return picture::all(&client, &file),
+        Command::Teardown { number, drawings } if !drawings.is_empty() => {
+            return picture::one(&client, number, &drawings);
+        }
+        Command::Teardowns { drawings } if !drawings.is_empty() => {
+            return picture::all(&client, &drawings);
+        }
         _ => {}
     }
     let Call { method, path, body } = command.into_call()?;
