@@ -14,6 +14,7 @@ pub mod page;
 pub mod picture;
 pub mod plan;
 pub mod serial_input;
+pub mod trace;
 pub mod vcpu;
 pub mod vm;
 pub mod vmm;

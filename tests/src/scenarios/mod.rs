@@ -9,6 +9,7 @@ mod cpus;
 mod data;
 mod errors;
 pub mod figures;
+mod guest;
 mod intx;
 mod life;
 mod links;
@@ -68,6 +69,7 @@ pub fn all() -> Vec<Scenario> {
         resets::SCENARIOS,
         life::SCENARIOS,
         pci::SCENARIOS,
+        guest::SCENARIOS,
         soak::SCENARIOS,
         data::SCENARIOS,
     ]

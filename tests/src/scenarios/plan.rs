@@ -82,6 +82,14 @@ impl Device {
         self
     }
 
+    /// The guest's handshake with this drive takes so long. Nothing for a bridge, which has none.
+    pub(super) fn shutdown_ms(mut self, ms: u64) -> Self {
+        if let DeviceConfig::Nvme(nvme) = &mut self.0 {
+            nvme.shutdown.latency = Latency::Fixed { ms };
+        }
+        self
+    }
+
     /// It must be shut down by then.
     pub(super) fn deadline_ms(mut self, ms: u64) -> Self {
         self.parts().0.deadline_ms = Some(ms);

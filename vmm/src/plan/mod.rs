@@ -6,6 +6,7 @@ mod bound;
 mod model;
 mod report;
 mod savings;
+pub mod topology;
 
 pub use answer::answer;
 pub use model::Model;

@@ -1,8 +1,8 @@
 //! Which single change saves most: each is tried under the virtual clock.
 //!
-//! Bounds. Up to [`EXHAUSTIVE`] devices everything is tried that can save anything. With more devices
-//! links are tried only where one of their ends is on the critical chain, and so many changes, the costliest
-//! devices of the chain first, that [`RUNS`] devices are planned for in all.
+//! Bounds. Up to [`EXHAUSTIVE`] devices everything is tried that can save anything. With more, devices on the
+//! critical chain and links with an end on it are tried, the costliest devices first, and no more than
+//! that a third of [`RUNS`] devices is planned for in all changes of a kind.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -17,8 +17,10 @@ use crate::device_manager::teardown::{Cost, Graph, GraphError, Plan, predict};
 /// Up to so many devices every change is tried.
 const EXHAUSTIVE: usize = 256;
 /// So many devices are planned for, in all changes to a larger machine taken together.
-const RUNS: usize = 60_000;
-/// So many changes are tried at least.
+const RUNS: usize = 200_000;
+/// Links, flags and times.
+const KINDS: usize = 3;
+/// So many changes of a kind are tried at least.
 const FEWEST: usize = 8;
 /// So many are kept.
 const KEPT: usize = 10;
@@ -109,33 +111,35 @@ fn candidates(
         on_chain[device] = true;
     }
     let few = graph.len() <= EXHAUSTIVE;
+    let most = if few {
+        usize::MAX
+    } else {
+        (RUNS / KINDS / graph.len()).max(FEWEST)
+    };
     let loose = is_loose(graph, plan);
     // One device at a time takes as long in any order and with any flags.
     let ordered = policy != TeardownPolicy::Serial;
-    if ordered {
-        let links = model.listing.links.iter().enumerate();
-        let links = links.filter(|(_, link)| {
-            !link.sync_state_only && (few || on_chain[link.consumer] || on_chain[link.supplier])
-        });
-        edits.extend(links.map(|(at, _)| Edit::RemoveLink(at)));
-    }
     // Under `cookie` a device that is not on the chain may still be the one that raises a barrier.
     let elsewhere = few && (loose || policy == TeardownPolicy::Cookie);
     let mut devices: Vec<usize> = (0..graph.len())
         .filter(|&device| on_chain[device] || elsewhere)
         .collect();
     devices.sort_by_key(|&device| (!on_chain[device], Reverse(takes(&model.costs, device))));
-    for device in devices {
-        if !takes(&model.costs, device).is_zero() && (on_chain[device] || loose) {
-            edits.push(Edit::Halve(device));
-        }
-        if ordered && !graph.node(device).asynchronous {
-            edits.push(Edit::MakeAsync(device));
-        }
+    let devices = devices.into_iter();
+    if ordered {
+        let links = model.listing.links.iter().enumerate();
+        let links = links.filter(|(_, link)| {
+            !link.sync_state_only && (few || on_chain[link.consumer] || on_chain[link.supplier])
+        });
+        edits.extend(links.map(|(at, _)| Edit::RemoveLink(at)).take(most));
+        let sync = devices
+            .clone()
+            .filter(|&device| !graph.node(device).asynchronous);
+        edits.extend(sync.map(Edit::MakeAsync).take(most));
     }
-    if !few {
-        edits.truncate((RUNS / graph.len()).max(FEWEST));
-    }
+    let slow = devices
+        .filter(|&device| !takes(&model.costs, device).is_zero() && (on_chain[device] || loose));
+    edits.extend(slow.map(Edit::Halve).take(most));
     edits
 }
 

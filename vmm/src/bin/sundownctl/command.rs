@@ -97,6 +97,15 @@ pub enum Command {
         #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
     },
+    /// Write saved reports as a trace that the Perfetto UI opens; needs no machine
+    Trace {
+        /// Files with what `--json teardown N` prints, or arrays of that; `-` reads standard input
+        #[arg(value_name = "REPORT", required = true)]
+        reports: Vec<PathBuf>,
+        /// The file to write, in the JSON of Chrome's trace events
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Check that reports keep the rules of their policies; needs no machine
     ///
     /// Exit code 0: every rule holds. 1: a rule is violated; it is named with the devices and their times.
@@ -126,12 +135,15 @@ pub struct Drawings {
     /// Write a page into this file instead: HTML that needs no network
     #[arg(long, value_name = "FILE")]
     pub page: Option<PathBuf>,
+    /// Write a trace into this file instead, which the Perfetto UI opens
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
 }
 
 impl Drawings {
     /// Whether nothing is to be drawn.
     pub fn is_empty(&self) -> bool {
-        self.svg.is_none() && self.page.is_none()
+        self.svg.is_none() && self.page.is_none() && self.trace.is_none()
     }
 }
 
@@ -208,6 +220,7 @@ impl Command {
             Self::Events { .. } => Call::get("/events"),
             Self::Check { .. } => bail!("`check` asks no machine"),
             Self::Page { .. } => bail!("`page` asks no machine"),
+            Self::Trace { .. } => bail!("`trace` asks no machine"),
         })
     }
 }
@@ -301,6 +314,29 @@ mod tests {
             Command::Page { reports, output } if reports.len() == 2 && output == Path::new("x.html")
         ));
         assert!(parse("page --output x.html").is_err());
+    }
+
+    #[test]
+    fn a_trace_of_saved_reports_needs_no_machine_but_a_file_to_write() {
+        let line = [
+            "sundownctl",
+            "trace",
+            "a.json",
+            "b.json",
+            "--output",
+            "t.json",
+        ];
+        let arguments = Arguments::try_parse_from(line).unwrap();
+        assert!(matches!(
+            arguments.command,
+            Command::Trace { reports, output } if reports.len() == 2 && output == Path::new("t.json")
+        ));
+        assert!(parse("trace a.json").is_err());
+        assert!(parse("trace --output t.json").is_err());
+        let Command::Teardown { drawings, .. } = parse("teardown 7 --trace t.json").unwrap() else {
+            panic!("it is another command");
+        };
+        assert!(!drawings.is_empty());
     }
 
     #[test]

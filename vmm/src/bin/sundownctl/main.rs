@@ -42,6 +42,9 @@ fn run(arguments: Arguments) -> anyhow::Result<u8> {
     if let Command::Page { reports, output } = &arguments.command {
         return picture::page_of(reports, output).map(|()| 0);
     }
+    if let Command::Trace { reports, output } = &arguments.command {
+        return picture::trace_of(reports, output).map(|()| 0);
+    }
     ask(arguments).map(|()| 0)
 }
 

@@ -1,247 +1,249 @@
-//! For tests: the policies' rules written a second time, straight from the reference and without the
-//! engine, and small machines to hold both against.
+//! For tests: what a kernel does under each policy, written a second time straight from the reference and
+//! without the engine's rules, tasks and schedule. A loop that walks the list, tasks that wait; no workers
+//! to share, and no parents' locks.
 
 use std::time::Duration;
 
 use api::config::TeardownPolicy;
-use proptest::prelude::*;
 
-use super::clock::Cost;
-use super::graph::{Graph, Node};
+use super::graph::Graph;
 
-/// A graph with what each of its devices takes.
-#[derive(Clone, Debug, Default)]
-pub struct Machine {
-    pub graph: Graph,
-    pub costs: Vec<Cost>,
-}
+mod machines;
 
-impl Machine {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Registers a device behind `parent` ("" for none) with a latency.
-    pub fn add(&mut self, id: &str, parent: &str, asynchronous: bool, latency_ms: u64) -> usize {
-        let parent = (!parent.is_empty()).then(|| self.graph.find(parent).unwrap());
-        let node = Node {
-            parent,
-            asynchronous,
-            ..Node::new(id, "test")
-        };
-        self.costs
-            .push(Cost::latency(Duration::from_millis(latency_ms)));
-        self.graph.add(node).unwrap()
-    }
-
-    pub fn with_async(mut self, id: &str, parent: &str, latency_ms: u64) -> Self {
-        self.add(id, parent, true, latency_ms);
-        self
-    }
-
-    pub fn with_sync(mut self, id: &str, parent: &str, latency_ms: u64) -> Self {
-        self.add(id, parent, false, latency_ms);
-        self
-    }
-
-    /// An asynchronous device that is shut down with its parent locked.
-    pub fn with_locking(mut self, id: &str, parent: &str, latency_ms: u64) -> Self {
-        let node = Node {
-            parent: self.graph.find(parent),
-            asynchronous: true,
-            parent_lock: true,
-            ..Node::new(id, "test")
-        };
-        self.graph.add(node).unwrap();
-        let latency = Duration::from_millis(latency_ms);
-        self.costs.push(Cost::latency(latency));
-        self
-    }
-
-    pub fn linked(mut self, consumer: &str, supplier: &str) -> Self {
-        let (consumer, supplier) = (self.at(consumer), self.at(supplier));
-        self.graph.link(consumer, supplier, false).unwrap();
-        self
-    }
-
-    /// Puts the list in this order.
-    pub fn listed(mut self, order: &[&str]) -> Self {
-        let order = order.iter().map(|id| self.at(id)).collect();
-        self.graph.set_order(order).unwrap();
-        self
-    }
-
-    pub fn at(&self, id: &str) -> usize {
-        self.graph.find(id).unwrap()
-    }
-}
+pub use machines::{Machine, locking_machines, machines, machines_of};
 
 /// When a device started and ended.
 pub type Span = (Duration, Duration);
 
-/// Every device's start and end with unlimited workers, or none if the rules go round in a circle.
+/// Every device's start and end, or none if the kernel would hang.
 pub fn spans(machine: &Machine, policy: TeardownPolicy) -> Option<Vec<Span>> {
-    let mut run = Unrolled {
-        machine,
-        policy,
-        spans: vec![Found::Not; machine.costs.len()],
-    };
-    (0..machine.costs.len())
-        .map(|device| run.span(device))
-        .collect()
-}
-
-#[derive(Clone, Copy)]
-enum Found {
-    Not,
-    Asked,
-    At(Span),
-}
-
-struct Unrolled<'a> {
-    machine: &'a Machine,
-    policy: TeardownPolicy,
-    spans: Vec<Found>,
-}
-
-impl Unrolled<'_> {
-    fn is_async(&self, device: usize) -> bool {
-        self.policy == TeardownPolicy::Completion && self.machine.graph.nodes()[device].asynchronous
-    }
-
-    fn span(&mut self, device: usize) -> Option<Span> {
-        match self.spans[device] {
-            Found::At(span) => return Some(span),
-            Found::Asked => return None,
-            Found::Not => self.spans[device] = Found::Asked,
-        }
-        let mut start = Duration::ZERO;
-        for other in must_precede(&self.machine.graph, device) {
-            if self.is_async(device) || self.is_async(other) {
-                start = start.max(self.span(other)?.1);
-            }
-        }
-        if !self.is_async(device) {
-            // The synchronous device next nearer to the tail of the list goes before.
-            let order = self.machine.graph.order();
-            let place = order.iter().position(|&other| other == device).unwrap();
-            if let Some(&other) = order[place + 1..]
-                .iter()
-                .find(|&&other| !self.is_async(other))
-            {
-                start = start.max(self.span(other)?.1);
-            }
-        }
-        let node = &self.machine.graph.nodes()[device];
-        let cost = self.machine.costs[device];
-        let mut took = (cost.work + cost.latency).min(node.deadline);
-        if !(self.is_async(device) && node.blocking) {
-            took = took.max(cost.work);
-        }
-        self.spans[device] = Found::At((start, start + took));
-        Some((start, start + took))
+    match policy {
+        TeardownPolicy::Serial => Some(serial(machine)),
+        TeardownPolicy::Cookie => Some(cookie(machine)),
+        TeardownPolicy::Completion => completion(machine),
     }
 }
 
-/// Children and consumers, found by going through all devices.
-fn must_precede(graph: &Graph, device: usize) -> Vec<usize> {
-    (0..graph.len())
-        .filter(|&other| {
-            graph.nodes()[other].parent == Some(device) || graph.suppliers(other).contains(&device)
-        })
-        .collect()
+/// How long a device takes. Only a call on a thread of its own can be given up at its deadline.
+fn takes(machine: &Machine, device: usize, asynchronous: bool) -> Duration {
+    let node = &machine.graph.nodes()[device];
+    let cost = machine.costs[device];
+    let took = (cost.work + cost.latency).min(node.deadline);
+    if asynchronous && node.blocking {
+        took
+    } else {
+        took.max(cost.work)
+    }
+}
+
+/// One device at a time, backwards.
+fn serial(machine: &Machine) -> Vec<Span> {
+    let mut spans = vec![Span::default(); machine.costs.len()];
+    let mut now = Duration::ZERO;
+    for &device in machine.graph.order().iter().rev() {
+        let end = now + takes(machine, device, false);
+        spans[device] = (now, end);
+        now = end;
+    }
+    spans
+}
+
+/// What `async_schedule` was called with, in the order of the cookies: the first has cookie 1.
+struct Scheduled {
+    devices: Vec<usize>,
+    /// A list of synchronous devices, if of one only.
+    list: bool,
+}
+
+/// The main loop of v10: the tasks, and `after` of each device.
+fn v10_loop(graph: &Graph) -> (Vec<Scheduled>, Vec<usize>) {
+    let mut tasks: Vec<Scheduled> = Vec::new();
+    let mut after = vec![0; graph.len()];
+    let mut pending = Vec::new();
+    for &device in graph.order().iter().rev() {
+        let mut above: Vec<usize> = graph.suppliers(device).to_vec();
+        above.extend(graph.nodes()[device].parent);
+        above.retain(|&on| graph.nodes()[on].asynchronous);
+        let asynchronous = graph.nodes()[device].asynchronous;
+        if !asynchronous {
+            pending.push(device);
+        }
+        if !pending.is_empty() && (asynchronous || !above.is_empty()) {
+            let devices = std::mem::take(&mut pending);
+            tasks.push(Scheduled {
+                devices,
+                list: true,
+            });
+        }
+        if asynchronous {
+            tasks.push(Scheduled {
+                devices: vec![device],
+                list: false,
+            });
+        }
+        let cookie = tasks.len();
+        for on in above {
+            after[on] = cookie;
+        }
+    }
+    if !pending.is_empty() {
+        tasks.push(Scheduled {
+            devices: pending,
+            list: true,
+        });
+    }
+    (tasks, after)
+}
+
+impl Scheduled {
+    /// Every task with a smaller cookie than this has ended when this task, of the cookie `own`, begins.
+    fn waits_below(&self, own: usize, after: &[usize]) -> usize {
+        if self.list {
+            own
+        } else {
+            (after[self.devices[0]] + 1).min(own)
+        }
+    }
+}
+
+/// The tasks of v10, of which each only waits for older ones.
+fn cookie(machine: &Machine) -> Vec<Span> {
+    let (tasks, after) = v10_loop(&machine.graph);
+    let mut spans = vec![Span::default(); machine.costs.len()];
+    // When all tasks with smaller cookies have ended, by cookie.
+    let mut all_below = vec![Duration::ZERO; 2];
+    for (at, task) in tasks.iter().enumerate() {
+        let own = at + 1;
+        let mut now = all_below[task.waits_below(own, &after)];
+        for &device in &task.devices {
+            let end = now + takes(machine, device, !task.list);
+            spans[device] = (now, end);
+            now = end;
+        }
+        all_below.push(all_below[own].max(now));
+    }
+    spans
+}
+
+/// Both passes of v11 and later: asynchronous tasks that wait for completions, and the calling thread
+/// that goes through the others. None if nobody can go on before all are completed.
+fn completion(machine: &Machine) -> Option<Vec<Span>> {
+    let nodes = machine.graph.nodes();
+    let before = dependants(&machine.graph);
+    let mut spans: Vec<Option<Span>> = vec![None; nodes.len()];
+    let backwards = machine.graph.order().iter().rev().copied();
+    let (mut tasks, sync): (Vec<usize>, Vec<usize>) =
+        backwards.partition(|&device| nodes[device].asynchronous);
+    let mut sync = sync.into_iter().peekable();
+    let mut calling_thread = Duration::ZERO;
+    loop {
+        let left = tasks.len() + sync.len();
+        tasks.retain(|&device| {
+            let done = latest(&spans, before[device].iter());
+            if let Some(start) = done {
+                spans[device] = Some((start, start + takes(machine, device, true)));
+            }
+            done.is_none()
+        });
+        while let Some(&device) = sync.peek() {
+            let waits = before[device].iter();
+            let Some(done) = latest(&spans, waits.filter(|&&on| nodes[on].asynchronous)) else {
+                break;
+            };
+            let start = calling_thread.max(done);
+            calling_thread = start + takes(machine, device, false);
+            spans[device] = Some((start, calling_thread));
+            sync.next();
+        }
+        if tasks.len() + sync.len() == left {
+            return spans.into_iter().collect();
+        }
+    }
+}
+
+/// When the last of these is completed; none if one is not.
+fn latest<'a>(
+    spans: &[Option<Span>],
+    mut devices: impl Iterator<Item = &'a usize>,
+) -> Option<Duration> {
+    devices.try_fold(Duration::ZERO, |latest, &device| {
+        Some(latest.max(spans[device]?.1))
+    })
+}
+
+/// The children and consumers of each device.
+fn dependants(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut dependants = vec![Vec::new(); graph.len()];
+    for device in 0..graph.len() {
+        let parent = graph.nodes()[device].parent;
+        for on in graph.suppliers(device).iter().copied().chain(parent) {
+            dependants[on].push(device);
+        }
+    }
+    dependants
 }
 
 /// Holds the spans of a run against the rules; names the devices of the first rule that is broken.
 pub fn check(graph: &Graph, policy: TeardownPolicy, spans: &[Span]) -> Result<(), String> {
-    let is_async =
-        |device: usize| policy == TeardownPolicy::Completion && graph.nodes()[device].asynchronous;
-    for device in 0..graph.len() {
-        for other in must_precede(graph, device) {
-            if (is_async(device) || is_async(other)) && spans[other].1 > spans[device].0 {
-                return Err(format!("{device} started before {other} had ended"));
+    let ended = |before: usize, device: usize, rule: &str| {
+        if spans[before].1 <= spans[device].0 {
+            return Ok(());
+        }
+        Err(format!(
+            "{device} started before {before} had ended: {rule}"
+        ))
+    };
+    let nodes = graph.nodes();
+    let is_async = |device: usize| policy != TeardownPolicy::Serial && nodes[device].asynchronous;
+    let mut place = vec![0; graph.len()];
+    for (at, &device) in graph.order().iter().enumerate() {
+        place[device] = at;
+    }
+    for (device, dependants) in dependants(graph).into_iter().enumerate() {
+        for before in dependants {
+            // Where the list puts the device first, only completion waits, and only asynchronously.
+            let async_pair = is_async(device) || is_async(before);
+            let completed = policy == TeardownPolicy::Completion && async_pair;
+            if place[before] > place[device] || completed {
+                ended(before, device, "it is its child or consumer")?;
             }
         }
     }
-    let lane: Vec<usize> = graph
-        .order()
-        .iter()
-        .rev()
-        .copied()
-        .filter(|&device| !is_async(device))
-        .collect();
-    for pair in lane.windows(2) {
-        if spans[pair[0]].1 > spans[pair[1]].0 {
-            return Err(format!(
-                "{} started before {} before it in the lane had ended",
-                pair[1], pair[0]
-            ));
+    let backwards = graph.order().iter().rev().copied();
+    let sync: Vec<usize> = backwards.filter(|&device| !is_async(device)).collect();
+    for pair in sync.windows(2) {
+        ended(pair[0], pair[1], "both are synchronous")?;
+    }
+    if policy == TeardownPolicy::Cookie {
+        let (tasks, after) = v10_loop(graph);
+        for (at, task) in tasks.iter().enumerate() {
+            let older = &tasks[..task.waits_below(at + 1, &after) - 1];
+            for before in older.iter().flat_map(|task| &task.devices) {
+                ended(*before, task.devices[0], "its task is older")?;
+            }
+        }
+    }
+    check_locks(graph, spans)
+}
+
+/// No two devices that lock the same parent overlap each other or the parent.
+fn check_locks(graph: &Graph, spans: &[Span]) -> Result<(), String> {
+    let nodes = graph.nodes();
+    if nodes.iter().all(|node| !node.parent_lock) {
+        return Ok(());
+    }
+    for lock in 0..graph.len() {
+        let locks = |device: usize| nodes[device].parent == Some(lock) && nodes[device].parent_lock;
+        let mut lockers: Vec<usize> = (0..graph.len()).filter(|&device| locks(device)).collect();
+        if !lockers.is_empty() {
+            lockers.push(lock);
+        }
+        lockers.sort_by_key(|&device| spans[device]);
+        for pair in lockers.windows(2) {
+            if spans[pair[0]].1 > spans[pair[1]].0 {
+                return Err(format!("{pair:?} overlap under the lock of {lock}"));
+            }
         }
     }
     Ok(())
-}
-
-/// Random machines of up to `devices` devices with costs of up to `most`. With `shuffled`, the list is
-/// in any order, else as registration and links make it.
-pub fn machines(devices: usize, most: Duration, shuffled: bool) -> impl Strategy<Value = Machine> {
-    let most = most.as_micros() as u64;
-    let device = (
-        any::<prop::sample::Index>(),
-        0..4_u8,
-        any::<[bool; 3]>(),
-        0..=most,
-        0..=most,
-        1..=4_u8,
-    );
-    let devices = prop::collection::vec(device, 1..=devices);
-    devices
-        .prop_flat_map(move |devices| {
-            let count = devices.len();
-            let links =
-                prop::collection::vec((0..count, 0..count, prop::bool::weighted(0.2)), 0..=count);
-            let order = Just((0..count).collect::<Vec<_>>());
-            (
-                Just(devices),
-                links,
-                if shuffled {
-                    order.prop_shuffle().boxed()
-                } else {
-                    order.boxed()
-                },
-            )
-        })
-        .prop_map(move |(devices, links, order)| {
-            let mut machine = Machine::new();
-            for (
-                number,
-                (parent, rooted, [asynchronous, blocking, idle], work, latency, quarters),
-            ) in devices.into_iter().enumerate()
-            {
-                let parent = (number > 0 && rooted > 0).then(|| parent.index(number));
-                let mut node = Node {
-                    parent,
-                    asynchronous,
-                    blocking,
-                    ..Node::new(format!("d{number}"), "test")
-                };
-                // Some deadlines are overrun.
-                node.deadline = Duration::from_micros(most * u64::from(quarters) / 2 + 1);
-                machine.graph.add(node).unwrap();
-                let cost = Cost {
-                    work: Duration::from_micros(work),
-                    latency: Duration::from_micros(latency),
-                };
-                machine
-                    .costs
-                    .push(if idle { Cost::default() } else { cost });
-            }
-            for (consumer, supplier, sync_state_only) in links {
-                // Those that close a cycle are refused.
-                let _ = machine.graph.link(consumer, supplier, sync_state_only);
-            }
-            if shuffled {
-                machine.graph.set_order(order).unwrap();
-            }
-            machine
-        })
 }

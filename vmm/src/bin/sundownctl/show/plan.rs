@@ -5,6 +5,8 @@ use std::fmt::Write;
 use api::config::TeardownPolicy;
 use api::plan::{Change, PlanReport, PlannedDevice, Plans, PolicyPlan, Saving};
 
+use vmm::plan::topology::Checked;
+
 use crate::table::{Align, Table};
 
 /// So many devices are shown where not all are.
@@ -60,6 +62,35 @@ pub fn report(report: &PlanReport, chosen: TeardownPolicy, detail: Detail) -> St
         }
     }
     text
+}
+
+/// What a topology file expects, and what is.
+pub fn expectations(expectations: &[Checked]) -> String {
+    if expectations.is_empty() {
+        return String::new();
+    }
+    let right = |name| (name, Align::Right);
+    let mut table = Table::new(&[
+        ("EXPECTED", Align::Left),
+        right("TIME"),
+        right("PREDICTED"),
+        (" ", Align::Left),
+        right("LINE"),
+    ]);
+    for checked in expectations {
+        let tolerance = match checked.tolerance_percent {
+            0.0 => String::new(),
+            percent => format!(" ± {percent} %"),
+        };
+        table.row(vec![
+            checked.figure.to_owned(),
+            format!("{}{tolerance}", time(checked.wanted_ns)),
+            checked.predicted_ns.map_or_else(|| "-".to_owned(), time),
+            if checked.met { "met" } else { "MISSED" }.to_owned(),
+            checked.line.to_string(),
+        ]);
+    }
+    format!("\n{}", table.draw())
 }
 
 fn policies(report: &PlanReport) -> String {
@@ -169,23 +200,36 @@ fn hangs_on(plan: &PolicyPlan, detail: Detail) -> String {
 }
 
 fn savings(savings: &[Saving], total_ns: u64, detail: Detail) -> String {
-    let shown = match detail {
-        Detail::Most => SAVINGS,
-        Detail::All => savings.len(),
-    };
     if savings.is_empty() && total_ns > 0 {
         return "  no single change helps\n".to_owned();
     }
+    // Devices that are alike can be changed to the same effect: one stands for the others.
+    let alike = |one: &Saving, other: &Saving| {
+        let kind = |saving: &Saving| std::mem::discriminant(&saving.change);
+        kind(one) == kind(other) && one.total_ns == other.total_ns
+    };
+    let mut kinds: Vec<(&Saving, bool)> = Vec::new();
+    for saving in savings {
+        let known = kinds.iter_mut().find(|(first, _)| alike(first, saving));
+        match known {
+            Some((_, others)) if detail == Detail::Most => *others = true,
+            _ => kinds.push((saving, false)),
+        }
+    }
+    if detail == Detail::Most {
+        kinds.truncate(SAVINGS);
+    }
     let mut text = String::new();
-    for (at, saving) in savings.iter().take(shown).enumerate() {
+    for (at, (saving, others)) in kinds.into_iter().enumerate() {
         let label = if at == 0 {
             "  would help"
         } else {
             "  or        "
         };
+        let others = if others { " (so would others)" } else { "" };
         let _ = writeln!(
             text,
-            "{label}  {}: {} → {}",
+            "{label}  {}: {} → {}{others}",
             in_words(&saving.change),
             time(total_ns),
             time(saving.total_ns)
@@ -226,80 +270,4 @@ pub fn time(ns: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn device(id: &str, start_ns: u64, end_ns: u64) -> PlannedDevice {
-        PlannedDevice {
-            id: id.to_owned(),
-            parent: None,
-            asynchronous: true,
-            cookie: None,
-            ready_ns: start_ns,
-            start_ns,
-            end_ns,
-            held_up_by: None,
-            critical: false,
-            timed_out: false,
-        }
-    }
-
-    #[test]
-    fn times_have_the_unit_that_suits_them() {
-        assert_eq!(time(0), "0.000 ms");
-        assert_eq!(time(4_920_000), "4.920 ms");
-        assert_eq!(time(4_500_000_000), "4.500 s");
-    }
-
-    #[test]
-    fn the_devices_that_take_longest_are_shown_in_their_order() {
-        let order: Vec<_> = (0..20)
-            .map(|at| device(&format!("d{at}"), 0, at * 1_000_000))
-            .collect();
-        let text = devices(&order, Detail::Most);
-        assert!(!text.contains("d7 ") && text.contains("d8 "), "{text}");
-        assert!(text.find("d8 ") < text.find("d19 "));
-        assert!(text.ends_with("and 8 more, which --all shows\n"));
-        assert!(devices(&order, Detail::All).contains("d0 "));
-    }
-
-    #[test]
-    fn a_long_chain_is_cut_in_its_middle() {
-        let order: Vec<_> = (0..20)
-            .map(|at| PlannedDevice {
-                critical: true,
-                ..device(&format!("d{at}"), at, at + u64::from(at != 3))
-            })
-            .collect();
-        let plan = PolicyPlan {
-            policy: TeardownPolicy::Serial,
-            total_ns: 20,
-            critical_path_ns: 20,
-            critical: order.iter().map(|device| device.id.clone()).collect(),
-            workers_used: 0,
-            order,
-            savings: vec![],
-            warnings: vec![],
-        };
-        assert_eq!(
-            hangs_on(&plan, Detail::Most),
-            "  hangs on  d0 → d1 → d2 → d4 → (11 more) → d16 → d17 → d18 → d19\n"
-        );
-        assert!(hangs_on(&plan, Detail::All).contains("d3"));
-    }
-
-    #[test]
-    fn a_saving_is_told_in_words() {
-        let saving = Saving {
-            change: Change::MakeAsync {
-                device: "bridge2".to_owned(),
-            },
-            total_ns: 4_500_000_000,
-            saved_ns: 13_500_000_000,
-        };
-        assert_eq!(
-            savings(&[saving], 18_000_000_000, Detail::Most),
-            "  would help  make `bridge2` asynchronous: 18.000 s → 4.500 s\n"
-        );
-    }
-}
+mod tests;

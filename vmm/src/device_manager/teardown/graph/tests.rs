@@ -65,6 +65,27 @@ fn t4_a_sync_state_only_link_orders_nothing() {
 }
 
 #[test]
+fn a_deferred_probe_moves_a_device_with_its_children_and_consumers() {
+    let mut machine = four().with_async("e", "", 0).linked("e", "b");
+    machine.graph.defer(0).unwrap();
+    assert_eq!(list(&machine), ["c", "d", "a", "b", "e"]);
+    assert_eq!(
+        machine.graph.defer(9),
+        Err(GraphError::UnknownDevice { device: 9 })
+    );
+}
+
+/// The kernel's way of moving a device: itself, then its children, then its consumers,
+/// each with theirs, however often one is met.
+fn reorder_to_tail(graph: &Graph, order: &mut Vec<usize>, device: usize) {
+    order.retain(|&other| other != device);
+    order.push(device);
+    for dependant in graph.dependants(device) {
+        reorder_to_tail(graph, order, dependant);
+    }
+}
+
+#[test]
 fn a_cycle_is_refused_and_its_devices_are_named() {
     let mut machine = four().linked("c", "b");
     // d is behind c, which needs b, which is behind a: a cannot need d.
@@ -118,6 +139,16 @@ fn nonsense_is_refused() {
 }
 
 proptest! {
+    #[test]
+    fn a_move_to_the_tail_leaves_the_kernels_order(machine in machines(12, Duration::ZERO, false), device: prop::sample::Index) {
+        let mut graph = machine.graph;
+        let device = device.index(graph.len());
+        let mut expected = graph.order().to_vec();
+        reorder_to_tail(&graph, &mut expected, device);
+        graph.defer(device).unwrap();
+        prop_assert_eq!(graph.order(), expected);
+    }
+
     #[test]
     fn registration_and_links_keep_dependants_behind(machine in machines(200, Duration::from_millis(1), false)) {
         let mut place = vec![0; machine.graph.len()];

@@ -87,6 +87,45 @@ fn an_inversion_of_sync_devices_is_warned_of() {
 }
 
 #[test]
+fn t7_a_sync_parent_that_overlaps_its_async_child_under_cookie_is_warned_of() {
+    let machine = Machine::new()
+        .with_sync("p", "", 0)
+        .with_sync("s", "", 0)
+        .with_async("c", "p", 0)
+        .linked("c", "s");
+    assert!(
+        rules(&machine, TeardownPolicy::Cookie).warnings.is_empty(),
+        "in a list that can be kept nothing overlaps"
+    );
+    let machine = machine.listed(&["c", "p", "s"]);
+    assert_eq!(
+        rules(&machine, TeardownPolicy::Cookie).warnings,
+        [
+            "s does not wait for its consumer c, which the list has nearer to its head: they may overlap",
+            "p does not wait for its child c, which the list has nearer to its head: they may overlap",
+        ]
+    );
+    assert!(
+        rules(&machine, TeardownPolicy::Completion)
+            .warnings
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_list_of_cookie_waits_as_one() {
+    let machine = Machine::new()
+        .with_sync("y", "", 0)
+        .with_sync("x", "", 0)
+        .with_async("drive", "", 0);
+    let rules = rules(&machine, TeardownPolicy::Cookie);
+    let waits_on: Vec<&[usize]> = rules.waits_on.iter().collect();
+    assert_eq!(waits_on, [&[1][..], &[], &[]]);
+    assert_eq!(rules.lane, [1, 0]);
+    assert_eq!(rules.tasks.unwrap().waits_for, [0, 1, 0]);
+}
+
+#[test]
 fn t20_the_inversion_c_s_p_is_forced_to_sync_and_named() {
     let mut machine = Machine::new().with_sync("s", "", 0).with_async("p", "s", 0);
     machine.add("c", "p", false, 0);
