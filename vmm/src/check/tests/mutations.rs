@@ -346,6 +346,28 @@ fn the_guests_part() {
 }
 
 #[test]
+fn a_queue_may_be_deleted_until_the_teardown_begins() {
+    let mut report = good(Completion);
+    let begin = report.teardown_start_ns;
+    report.vcpu_pause_ns = report.vcpu_pause_ns.min(begin - 1);
+    let deletion = |act| GuestEvent {
+        act,
+        first_ns: -300,
+        last_ns: begin as i64,
+        count: 2,
+    };
+    report.guest.devices[0]
+        .events
+        .push(deletion(GuestAct::DeleteSubmissionQueue));
+    passes(&report);
+    let last = report.guest.devices[0].events.last_mut().unwrap();
+    last.last_ns += 1;
+    assert_eq!(check(&report)[0].rule, Rule::Guest);
+    *report.guest.devices[0].events.last_mut().unwrap() = deletion(GuestAct::BusMasterOff);
+    assert_eq!(check(&report)[0].rule, Rule::Guest, "a vCPU stood still");
+}
+
+#[test]
 fn a_handshake_that_never_ended_lasts_until_the_guest_last_looked() {
     let mut report = good(Completion);
     let given_up = &mut report.guest.devices[0];
