@@ -230,16 +230,16 @@ pub fn parse_policy(name: &str) -> Result<TeardownPolicy, serde_json::Error> {
     serde_json::from_value(serde_json::Value::from(name))
 }
 
-/// Reads a configuration; `-` is standard input.
+/// Reads a file; `-` is standard input.
 pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path == Path::new("-") {
         let mut text = Vec::new();
         std::io::stdin()
             .read_to_end(&mut text)
-            .context("reading the configuration from standard input")?;
+            .context("reading standard input")?;
         return Ok(text);
     }
-    std::fs::read(path).with_context(|| format!("reading the configuration `{}`", path.display()))
+    std::fs::read(path).with_context(|| format!("reading `{}`", path.display()))
 }
 
 #[cfg(test)]

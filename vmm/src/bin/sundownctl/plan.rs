@@ -50,7 +50,9 @@ impl PlanArguments {
         }
         let mut answer = match &self.config {
             Some(file) => self.of_file(file)?,
-            None => client?.plan()?,
+            None => client
+                .context("planning for a running machine; --config FILE or --topology FILE plans for another")?
+                .plan()?,
         };
         if let Some(policy) = self.policy {
             answer.policy = policy;
