@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::clock::monotonic_ns;
 use crate::config::TeardownPolicy;
-use crate::report::{Cause, Outcome};
+use crate::report::{Cause, GuestOrder, Outcome};
 
 /// How many events are kept.
 pub const CAPACITY: usize = 4096;
@@ -74,6 +74,12 @@ pub enum EventKind {
         number: u64,
         /// From the first device's start to the last device's end.
         teardown_ns: u64,
+        /// How the guest's own shutdown handshakes lay to each other before.
+        #[serde(default)]
+        guest_order: GuestOrder,
+        /// From the guest's first CC.SHN to the last CSTS.SHST = 10b.
+        #[serde(default)]
+        guest_span_ns: u64,
     },
     /// The guest wrote to the boot-marker port.
     BootMarker {

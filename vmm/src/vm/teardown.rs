@@ -228,6 +228,8 @@ impl Machine {
         self.events.push(EventKind::TeardownEnded {
             number,
             teardown_ns: report.teardown_ns,
+            guest_order: report.guest.order,
+            guest_span_ns: report.guest.span_ns,
         });
         tracing::info!(
             number,

@@ -143,6 +143,7 @@ impl Reboots<'_> {
                 EventKind::TeardownEnded {
                     number,
                     teardown_ns,
+                    ..
                 } => {
                     progress.step(&format!(
                         "reboot {number}: teardown ended after {} ms",

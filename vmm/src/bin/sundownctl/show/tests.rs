@@ -213,6 +213,10 @@ fn events_are_a_line_each() {
             "outcome=done"
         ]
     );
-    let line = r#"{"seq":1,"at_ns":0,"event":"teardown-ended","number":1,"teardown_ns":2500000}"#;
-    assert!(event(line).unwrap().ends_with("teardown=2.500 ms"));
+    let line = r#"{"seq":1,"at_ns":0,"event":"teardown-ended","number":1,"teardown_ns":2500000,"guest_order":"serial"}"#;
+    assert!(
+        event(line)
+            .unwrap()
+            .ends_with("guest_order=serial number=1 teardown=2.500 ms")
+    );
 }
