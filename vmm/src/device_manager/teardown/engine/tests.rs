@@ -19,6 +19,7 @@ mod changes;
 mod crew;
 mod deadlines;
 mod order;
+mod policies;
 mod random;
 
 /// Devices that sleep for their work and name the moment of their latency.
