@@ -71,14 +71,7 @@ impl Rules {
         let mut rules = Self::by_completion(graph, asynchronous);
         let mut warnings = Vec::new();
         while let Some(cycle) = rules.find_cycle() {
-            let names: Vec<&str> = cycle
-                .iter()
-                .map(|&device| graph.node(device).id.as_str())
-                .collect();
-            warnings.push(format!(
-                "ordering forced to sync: {} wait for each other in a circle",
-                names.join(", ")
-            ));
+            warnings.push(rules.describe_cycle(graph, &cycle));
             let mut asynchronous = rules.asynchronous;
             for device in cycle {
                 asynchronous[device] = false;
@@ -184,6 +177,24 @@ impl Rules {
                 .iter()
                 .find(|&&before| pending[before] > 0)?;
         }
+    }
+
+    /// Names the devices of a cycle, but for those which are in it by their turn alone.
+    fn describe_cycle(&self, graph: &Graph, cycle: &[usize]) -> String {
+        let is_sync = |at: usize| !self.asynchronous[cycle[at % cycle.len()]];
+        let named = (0..cycle.len()).filter(|&at| {
+            let before = at + cycle.len() - 1;
+            !(is_sync(before) && is_sync(at) && is_sync(at + 1))
+        });
+        let names: Vec<&str> = named.map(|at| graph.node(cycle[at]).id.as_str()).collect();
+        let between = match cycle.len() - names.len() {
+            0 => String::new(),
+            left_out => format!(", over {left_out} synchronous devices in between"),
+        };
+        format!(
+            "ordering forced to sync: {} wait for each other in a circle{between}",
+            names.join(", ")
+        )
     }
 
     /// Synchronous devices that go before a child or a consumer of theirs, as the list has them. Under

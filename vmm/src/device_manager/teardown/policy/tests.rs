@@ -148,6 +148,30 @@ fn t20_the_inversion_c_s_p_is_forced_to_sync_and_named() {
 }
 
 #[test]
+fn t20_a_circle_names_those_whose_relations_close_it() {
+    // c, x, y, z, s: each waits for the turn of the next.
+    let mut machine = Machine::new().with_sync("s", "", 0).with_async("p", "s", 0);
+    for id in ["z", "y", "x"] {
+        machine.add(id, "", false, 0);
+    }
+    let machine = machine
+        .with_sync("c", "p", 0)
+        .listed(&["c", "x", "y", "z", "s", "p"]);
+    let rules = rules(&machine, TeardownPolicy::Completion);
+    let warning = &rules.warnings[0];
+    let names = warning
+        .strip_prefix("ordering forced to sync: ")
+        .and_then(|rest| {
+            rest.strip_suffix(
+                " wait for each other in a circle, over 3 synchronous devices in between",
+            )
+        });
+    let mut names: Vec<&str> = names.unwrap().split(", ").collect();
+    names.sort_unstable();
+    assert_eq!(names, ["c", "p", "s"], "{warning}");
+}
+
+#[test]
 fn t20_a_true_cycle_is_forced_to_sync() {
     let mut machine = Machine::new()
         .with_async("a", "", 0)
