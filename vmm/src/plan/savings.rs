@@ -2,7 +2,9 @@
 //!
 //! Bounds. Up to [`EXHAUSTIVE`] devices everything is tried that can save anything. With more, devices on the
 //! critical chain and links with an end on it are tried, the costliest devices first, and no more than
-//! that a third of [`RUNS`] devices is planned for in all changes of a kind.
+//! that a third of [`RUNS`] devices is planned for in all changes of a kind. To take a
+//! link away is to list all devices anew: where there are many links, those on the chain come first and
+//! the rest is left out (see [`most_links`]).
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use api::plan::{Change, Saving};
 
 use super::model::Model;
 use super::report::nanos;
+use crate::device_manager::list::ListedLink;
 use crate::device_manager::teardown::{Cost, Graph, GraphError, Plan, predict};
 
 /// Up to so many devices every change is tried.
@@ -20,7 +23,9 @@ const EXHAUSTIVE: usize = 256;
 const RUNS: usize = 200_000;
 /// Links, flags and times.
 const KINDS: usize = 3;
-/// So many changes of a kind are tried at least.
+/// So many moves of a device in the list take about as long as planning for it.
+const MOVES: usize = 32;
+/// So many changes of a kind are tried at least, but for links.
 const FEWEST: usize = 8;
 /// So many are kept.
 const KEPT: usize = 10;
@@ -111,10 +116,11 @@ fn candidates(
         on_chain[device] = true;
     }
     let few = graph.len() <= EXHAUSTIVE;
+    let links = &model.listing.links;
     let most = if few {
         usize::MAX
     } else {
-        (RUNS / KINDS / graph.len()).max(FEWEST)
+        (RUNS / KINDS / (graph.len() + links.len())).max(FEWEST)
     };
     let loose = is_loose(graph, plan);
     // One device at a time takes as long in any order and with any flags.
@@ -127,11 +133,19 @@ fn candidates(
     devices.sort_by_key(|&device| (!on_chain[device], Reverse(takes(&model.costs, device))));
     let devices = devices.into_iter();
     if ordered {
-        let links = model.listing.links.iter().enumerate();
-        let links = links.filter(|(_, link)| {
-            !link.sync_state_only && (few || on_chain[link.consumer] || on_chain[link.supplier])
+        let off_chain = |link: &ListedLink| {
+            usize::from(!on_chain[link.consumer]) + usize::from(!on_chain[link.supplier])
+        };
+        let mut ordering: Vec<usize> = (0..links.len())
+            .filter(|&at| !links[at].sync_state_only && (few || off_chain(&links[at]) < 2))
+            .collect();
+        ordering.sort_by_key(|&at| {
+            let ends = [links[at].consumer, links[at].supplier];
+            let [consumer, supplier] = ends.map(|device| takes(&model.costs, device));
+            (off_chain(&links[at]), Reverse(consumer.max(supplier)))
         });
-        edits.extend(links.map(|(at, _)| Edit::RemoveLink(at)).take(most));
+        ordering.truncate(most_links(model, graph.len()));
+        edits.extend(ordering.into_iter().map(Edit::RemoveLink));
         let sync = devices
             .clone()
             .filter(|&device| !graph.node(device).asynchronous);
@@ -141,6 +155,18 @@ fn candidates(
         .filter(|&device| !takes(&model.costs, device).is_zero() && (on_chain[device] || loose));
     edits.extend(slow.map(Edit::Halve).take(most));
     edits
+}
+
+/// How many links are tried: without one the list is made anew, and every other link moves devices in it.
+fn most_links(model: &Model, devices: usize) -> usize {
+    let moves = model.listing.links.len() + model.listing.deferred.len();
+    let one = devices.max(1) * (1 + moves / MOVES);
+    let share = RUNS / KINDS / one;
+    if devices <= EXHAUSTIVE {
+        10 * share
+    } else {
+        share
+    }
 }
 
 struct Trial<'a> {

@@ -22,6 +22,8 @@ use statement::{DeviceLine, LinkLine, Statement};
 pub const MOST_DEVICES: usize = 100_000;
 /// The most links and deferred probes that a file may make: each may move the whole list.
 pub const MOST_MOVES: usize = 10_000;
+/// The most places in the list that links and deferred probes may move: devices times moves.
+pub const MOST_MOVED: usize = 100_000_000;
 /// How deep the tree may be.
 pub const DEEPEST: usize = 256;
 /// The workers of a file that names none: those of a configuration that names none.
@@ -202,6 +204,15 @@ impl Draft {
                 });
                 lines.push(*line);
             }
+        }
+        let moves = listing.links.len() + listing.deferred.len();
+        if moves * listing.nodes.len() > MOST_MOVED {
+            let message = format!(
+                "{moves} links and deferred probes among {} devices; the product of the two may be {MOST_MOVED}",
+                listing.nodes.len()
+            );
+            let last = self.links.last().map_or(1, |(line, _)| *line);
+            return Err(TopologyError::new(last, message));
         }
         listing.order = order(&self.list, &numbers, &listing)?;
         listing

@@ -160,6 +160,40 @@ fn a_large_machine_is_tried_within_bounds() {
     }
 }
 
+#[test]
+fn of_many_links_those_of_the_chain_are_tried_first() {
+    let mut model = model(&[], &[]);
+    for number in 0..400 {
+        model.listing.nodes.push(Node {
+            asynchronous: true,
+            ..Node::new(format!("d{number}"), "test")
+        });
+        // One chain takes longer than the others.
+        let ms = if number % 10 == 7 { 20 } else { 10 };
+        model.costs.push(Cost::latency(Duration::from_millis(ms)));
+        if number >= 10 {
+            model.listing.links.push(ListedLink {
+                consumer: number,
+                supplier: number - 10,
+                sync_state_only: false,
+            });
+        }
+    }
+    let graph = model.listing.graph().unwrap();
+    let plan = predict(&graph, TeardownPolicy::Completion, &model.costs, 4);
+    let tried = candidates(&model, &graph, TeardownPolicy::Completion, &plan, 4);
+    let links = tried.iter().filter_map(|edit| match edit {
+        Edit::RemoveLink(link) => Some(model.listing.links[*link].consumer),
+        _ => None,
+    });
+    let consumers: Vec<usize> = links.collect();
+    assert!((1..=39).contains(&consumers.len()), "{}", consumers.len());
+    assert!(consumers.iter().all(|consumer| consumer % 10 == 7));
+    // Cut in its middle, the chain is half as long.
+    let best = savings(&model, TeardownPolicy::Completion);
+    assert!(matches!(best[0].0, Change::RemoveLink { .. }), "{best:?}");
+}
+
 /// Machines of up to 12 devices, every flag and link open.
 fn machines() -> impl Strategy<Value = Model> {
     let device = (any::<bool>(), 0..50u64, any::<bool>(), 0..100usize);

@@ -178,6 +178,8 @@ fn what_grows_without_end_is_stopped() {
     }
     let links = "a{0..200} sync\nb{0..200} sync\nlink a{0..200} -> b{0..200} sync-state-only";
     assert!(refused(links).1.contains("10000 links"));
+    let moved = "a{0..50000} sync\ns sync\nlink a{0..5000} -> s";
+    assert_eq!(refused(moved).0, 3);
     assert!(refused("p{0..20000} sync deferred").1.contains("deferred"));
     let deep: String = (0..300)
         .map(|at| format!("{}d{at} sync\n", " ".repeat(at)))
