@@ -195,7 +195,7 @@
       const bar = row.querySelector(".host .bar");
       if (!bar) return;
       const [s, e] = ["--s", "--e"].map((name) => Number(bar.style.getPropertyValue(name)));
-      const room = Math.max((e - s) * 0.15, 1e-5);
+      const room = Math.max((e - s) * 0.04, 1e-5);
       this.zoom("host", s - room, e + room);
     }
 
@@ -277,7 +277,7 @@
         const [a, b] = this.ranges[side];
         const [from, to] = [whole + a * (end - whole), whole + b * (end - whole)];
         const width = lane.getBoundingClientRect().width;
-        const by = step(to - from, Math.max(1, Math.floor(width / 76)));
+        const by = step(to - from, Math.max(2, Math.floor(width / 58)));
         const unit = by < 1e5 ? [1e3, "µs"] : [1e6, "ms"];
         const ticks = [];
         const lines = [];

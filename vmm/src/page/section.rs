@@ -3,7 +3,7 @@
 use api::report::TeardownReport;
 use maud::{Markup, PreEscaped, html};
 
-use super::facts::{cause, count, handshakes, order, some_time, time, trouble};
+use super::facts::{cause, count, grouped, handshakes, order, some_time, time, trouble};
 use super::scale::{guest_start_ns, last_ns};
 use super::{legend, table, text, timeline, verdict};
 use crate::picture::word;
@@ -56,7 +56,7 @@ fn origin(report: &TeardownReport) -> Markup {
         .count();
     html! {
         "Asked for by " (cause(report.cause)) ", ended boot " (report.boot) " · "
-        (count(devices.len(), "device")) ", " (asynchronous) " asynchronous · "
+        (count(devices.len(), "device")) ", " (grouped(asynchronous as u64)) " asynchronous · "
         (report.workers_used) " of " (report.workers) " workers used"
         @if troubled > 0 { " · " strong class="bad" { (troubled) " not as they should" } }
     }
