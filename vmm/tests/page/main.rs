@@ -4,5 +4,8 @@
 // A test may stop at the first surprise, and so may what it is made of.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod browser;
 mod content;
+mod layout;
 mod samples;
+mod usage;

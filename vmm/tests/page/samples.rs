@@ -57,6 +57,10 @@ impl Machine {
         self.graph.add(node).unwrap()
     }
 
+    fn address(&self) -> String {
+        format!("{:04x}:{:02x}:00.0", self.buses / 256, self.buses % 256)
+    }
+
     /// A port or bridge, on a bus of its own.
     pub fn port(&mut self, id: &str, class: &str, parent: Option<usize>) -> usize {
         self.buses += 1;
@@ -64,7 +68,7 @@ impl Machine {
             parent,
             asynchronous: true,
             blocking: false,
-            address: Some(format!("0000:{:02x}:00.0", self.buses % 256)),
+            address: Some(self.address()),
             ..Node::new(id, class)
         };
         self.register(node, Duration::from_micros(38))
@@ -76,11 +80,7 @@ impl Machine {
         let node = Node {
             parent: Some(parent),
             asynchronous: true,
-            address: Some(format!(
-                "{:04x}:{:02x}:00.0",
-                self.buses / 256,
-                self.buses % 256
-            )),
+            address: Some(self.address()),
             ..Node::new(id, "nvme")
         };
         self.register(node, Duration::from_millis(ms))
