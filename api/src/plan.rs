@@ -53,7 +53,8 @@ pub struct PolicyPlan {
     pub workers_used: u64,
     /// The devices in the order in which they start.
     pub order: Vec<PlannedDevice>,
-    /// The single changes that save most, best first; at most ten, none that saves nothing.
+    /// The single changes that save most, best first; at most ten, none that saves nothing. With more than
+    /// 256 devices only changes to those that the end hangs on are tried, the costliest first.
     pub savings: Vec<Saving>,
     /// What is ordered otherwise than the tree and the links ask for, and what waits for a worker.
     pub warnings: Vec<String>,

@@ -1,10 +1,10 @@
 //! Which single change saves most: each is tried under the virtual clock.
 //!
-//! Bounds. Up to [`EXHAUSTIVE`] devices everything is tried that can save anything. With more, devices on the
-//! critical chain and links with an end on it are tried, the costliest devices first, and no more than
-//! that a third of [`RUNS`] devices is planned for in all changes of a kind. To take a
-//! link away is to list all devices anew: where there are many links, those on the chain come first and
-//! the rest is left out (see [`most_links`]).
+//! Bounds. Up to [`EXHAUSTIVE`] devices every time and flag is tried that can save anything. With more, those
+//! of devices on the critical chain are, and links with an end on it; the costliest devices first, and no more
+//! than that a third of [`RUNS`] devices is planned for in all changes of a kind. To take a link away is to
+//! list all devices anew: where there are many links, those on the chain come first and the rest is left out
+//! (see [`most_links`]).
 
 use std::cmp::Reverse;
 use std::time::Duration;
