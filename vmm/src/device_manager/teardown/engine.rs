@@ -160,4 +160,6 @@ impl Teardown {
 }
 
 #[cfg(test)]
+mod explored;
+#[cfg(test)]
 mod tests;
