@@ -9,6 +9,7 @@ pub mod device_manager;
 pub mod exit;
 pub mod interrupts;
 pub mod mailbox;
+pub mod measure;
 pub mod memory;
 pub mod page;
 pub mod picture;
