@@ -14,7 +14,7 @@ pub use bound::{Bound, BoundError, Judged, Side};
 pub use figure::{Figure, Unit};
 pub use spread::Spread;
 pub use spreadsheet::{devices_csv, teardowns_csv};
-pub use summary::{Plans, PolicySummary, Ratio, Summary};
+pub use summary::{PolicySummary, Ratio, Summary};
 
 use crate::check::Violation;
 

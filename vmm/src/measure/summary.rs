@@ -1,7 +1,7 @@
 //! The summary of a series: what each policy came to, and what they differ by.
 
 use api::config::TeardownPolicy;
-use api::plan::Plans as PlanAnswer;
+use api::plan::Plans;
 use serde::Serialize;
 
 use super::bound::quotient;
@@ -55,9 +55,6 @@ pub struct Ratio {
     pub of_rounds: Spread<f64>,
 }
 
-/// What the plan says of the machine; none where it was not asked for.
-pub type Plans = Option<PlanAnswer>;
-
 /// A series of reboots.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -78,12 +75,13 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Sums up the reboots of `rounds` rounds under `policies`.
+    /// Sums up the reboots of `rounds` rounds under `policies`. `plans` is what the plan says of the machine,
+    /// if it was asked.
     pub fn new(
         reboots: &[Reboot],
         policies: &[TeardownPolicy],
         rounds: u64,
-        plans: &Plans,
+        plans: Option<&Plans>,
         bounds: &[(Side, Bound)],
         ended_early: Option<String>,
     ) -> Self {
@@ -121,14 +119,14 @@ impl Summary {
     }
 }
 
-fn of_policy(policy: TeardownPolicy, reboots: &[Reboot], plans: &Plans) -> PolicySummary {
+fn of_policy(policy: TeardownPolicy, reboots: &[Reboot], plans: Option<&Plans>) -> PolicySummary {
     let own = || reboots.iter().filter(|reboot| reboot.policy == policy);
     let times = |figure: Figure| {
         let values = own().filter_map(|reboot| figure.of(reboot));
         Spread::of_ns(values.map(|value| value as u64))
     };
     let ratios = |figure: Figure| Spread::of_ratios(own().filter_map(|reboot| figure.of(reboot)));
-    let plan = plans.as_ref().and_then(|plans| {
+    let plan = plans.and_then(|plans| {
         let mut policies = plans.host.policies.iter();
         policies.find(|plan| plan.policy == policy)
     });

@@ -40,7 +40,7 @@ fn reboots(rounds: &[(u64, u64)]) -> Vec<Reboot> {
 }
 
 fn summary(reboots: &[Reboot], bounds: &[(Side, Bound)]) -> Summary {
-    Summary::new(reboots, &[Serial, Completion], 3, &None, bounds, None)
+    Summary::new(reboots, &[Serial, Completion], 3, None, bounds, None)
 }
 
 #[test]

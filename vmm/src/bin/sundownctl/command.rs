@@ -10,6 +10,7 @@ use api::config::TeardownPolicy;
 use api::state::PolicyUpdate;
 use clap::{Parser, Subcommand};
 
+use crate::measure::{self, MeasureArguments};
 use crate::plan::PlanArguments;
 
 /// Controls a running sundown over its API socket.
@@ -115,6 +116,9 @@ pub enum Command {
         #[arg(value_name = "FILE", required = true)]
         reports: Vec<PathBuf>,
     },
+    /// Measure reboots under several policies, interleaved: figures, ratios, bounds
+    #[command(after_help = measure::MORE_HELP)]
+    Measure(MeasureArguments),
     /// Show what has happened
     Events {
         /// The number of the last event seen: show those behind it
@@ -218,9 +222,9 @@ impl Command {
             Self::Teardown { number, .. } => Call::get(format!("/vm.teardowns/{number}")),
             // Streams are followed, not called; this is what one would begin with.
             Self::Events { .. } => Call::get("/events"),
-            Self::Check { .. } => bail!("`check` asks no machine"),
-            Self::Page { .. } => bail!("`page` asks no machine"),
-            Self::Trace { .. } => bail!("`trace` asks no machine"),
+            Self::Check { .. } | Self::Page { .. } | Self::Trace { .. } | Self::Measure(_) => {
+                bail!("this command is no single call")
+            }
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod check;
 mod command;
+mod measure;
 mod picture;
 mod plan;
 mod show;
@@ -36,23 +37,20 @@ fn main() -> ExitCode {
 
 /// Does what is asked for. Returns the exit code.
 fn run(arguments: Arguments) -> anyhow::Result<u8> {
-    if let Command::Check { reports } = &arguments.command {
-        return check::run(reports, arguments.json, &mut io::stdout().lock());
-    }
-    if let Command::Page { reports, output } = &arguments.command {
-        return picture::page_of(reports, output).map(|()| 0);
-    }
-    if let Command::Trace { reports, output } = &arguments.command {
-        return picture::trace_of(reports, output).map(|()| 0);
-    }
-    ask(arguments).map(|()| 0)
-}
-
-/// Asks a running machine, or for a plan.
-fn ask(arguments: Arguments) -> anyhow::Result<()> {
     // Not every command needs one.
     let client = arguments.client();
     let Arguments { json, command, .. } = arguments;
+    match command {
+        Command::Check { reports } => check::run(&reports, json, &mut io::stdout().lock()),
+        Command::Page { reports, output } => picture::page_of(&reports, &output).map(|()| 0),
+        Command::Trace { reports, output } => picture::trace_of(&reports, &output).map(|()| 0),
+        Command::Measure(measure) => measure.run(client.ok(), json, &mut io::stdout().lock()),
+        command => ask(client, command, json).map(|()| 0),
+    }
+}
+
+/// Asks a running machine, or for a plan.
+fn ask(client: anyhow::Result<Client>, command: Command, json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let command = match command {
         Command::Plan(plan) => return plan.run(client, json, &mut out),
