@@ -91,7 +91,12 @@ fn median(mut times: Vec<u64>) -> Option<u64> {
 
 /// A bar a teardown. Each is also the way to its section.
 fn bars(reports: &[TeardownReport], keys: &[u64]) -> Markup {
-    let length = |report: &TeardownReport| parts(report).iter().map(|part| part.1).sum::<u64>();
+    let length = |report: &TeardownReport| {
+        let parts = parts(report);
+        parts
+            .iter()
+            .fold(0, |sum: u64, part| sum.saturating_add(part.1))
+    };
     let longest = reports.iter().map(length).max().unwrap_or(1).max(1);
     let slowest = reports.iter().map(|report| report.teardown_ns).max();
     let percent = |ns: u64| format!("{:.4}%", ns as f64 * 100.0 / longest as f64);

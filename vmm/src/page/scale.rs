@@ -36,7 +36,7 @@ impl Scale {
         let step = step(self.length_ns(), most);
         let (unit, name) = unit(step);
         let step = i64::try_from(step).unwrap_or(i64::MAX);
-        let first = -(-self.from_ns).div_euclid(step);
+        let first = -self.from_ns.saturating_neg().div_euclid(step);
         let last = self.to_ns.div_euclid(step);
         let ticks = (first..=last)
             .map(|tick| {
@@ -92,7 +92,8 @@ impl Lanes {
         let end = signed_ns(last_ns(report));
         // A hundredth more, so that the last bar does not touch the edge.
         let host = Scale::new(0, end.saturating_add(end / 100));
-        let guest = guest_start_ns(&report.guest).map(|start| Scale::new(start + start / 100, 0));
+        let guest = guest_start_ns(&report.guest)
+            .map(|start| Scale::new(start.saturating_add(start / 100), 0));
         let guest_share = guest.map_or(0.0, |guest| {
             let natural =
                 guest.length_ns() as f64 / (guest.length_ns() as f64 + host.length_ns() as f64);

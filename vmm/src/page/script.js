@@ -187,7 +187,10 @@
       for (const line of table.tBodies[0].rows) {
         const here = row.dataset.device !== undefined && line.dataset.device === row.dataset.device;
         line.classList.toggle("current", here);
-        if (here) line.scrollIntoView({ block: "center" });
+        if (!here) continue;
+        line.tabIndex = -1;
+        line.focus({ preventScroll: true });
+        line.scrollIntoView({ block: "center" });
       }
     }
 

@@ -121,7 +121,7 @@ fn strip(report: &TeardownReport) -> Markup {
         ("boot", "boot until ready", ready.saturating_sub(reset_end)),
     ];
     let parts = || parts.iter().filter(|part| part.2 > 0);
-    let whole: u64 = parts().map(|part| part.2).sum();
+    let whole = parts().fold(0, |sum: u64, part| sum.saturating_add(part.2));
     html! {
         figure class="strip" {
             figcaption { "The whole way, to scale: " (time(whole)) }

@@ -3,12 +3,13 @@
 use api::config::TeardownPolicy;
 use api::report::{GuestOrder, Outcome, TeardownReport};
 
-use super::facts::{count, handshakes, longest_critical, percent, took};
+use super::facts::{count, grouped, handshakes, longest_critical, percent, took};
 use crate::picture::milliseconds;
 
 /// The sentences, the most important one first.
 pub(super) fn sentences(report: &TeardownReport) -> Vec<String> {
     let mut sentences = vec![held_up(report)];
+    sentences.extend(beyond(report));
     sentences.extend(troubles(report));
     sentences.extend(guest(report));
     sentences
@@ -48,6 +49,27 @@ fn held_up(report: &TeardownReport) -> String {
              of the critical path of {chain}.{peers}"
         ),
     }
+}
+
+/// What the critical path does not account for, if that is a tenth of it and a millisecond.
+fn beyond(report: &TeardownReport) -> Option<String> {
+    let more = report.teardown_ns.saturating_sub(report.critical_path_ns);
+    let least = (report.critical_path_ns / 10).max(1_000_000);
+    if report.policy == TeardownPolicy::Serial || more < least {
+        return None;
+    }
+    let why = if report.workers_used >= report.workers {
+        format!(
+            "devices waited for one of the {} workers",
+            grouped(u64::from(report.workers))
+        )
+    } else {
+        "this is not the workers, of which some were free".to_owned()
+    };
+    Some(format!(
+        "The teardown took {} beyond its critical path: {why}.",
+        milliseconds(more)
+    ))
 }
 
 /// Devices that did not end as they should, at most three by name.

@@ -144,7 +144,7 @@ pub(crate) fn milliseconds(ns: u64) -> String {
     if ns < 1_000_000 {
         return format!("{:.1} µs", ns as f64 / 1e3);
     }
-    let tenths = (ns + 50_000) / 100_000;
+    let tenths = ns.saturating_add(50_000) / 100_000;
     let whole = (tenths / 10).to_string();
     let mut grouped = String::new();
     for (place, digit) in whole.chars().enumerate() {

@@ -212,6 +212,57 @@ fn reports_of_two_machines_may_have_one_number() {
 }
 
 #[test]
+fn a_device_that_only_the_guest_saw_has_a_row() {
+    let mut report = samples::troubled();
+    report.devices.retain(|device| device.id != "nvme7");
+    let page = parse("unplugged", &[report]);
+    let row = select(&page, "li.row[data-id='nvme7']");
+    assert_eq!(row.len(), 1);
+    assert_eq!(row[0].attr("data-device"), None);
+    assert_eq!(select(&page, "li.row[data-id='nvme7'] .handshake").len(), 1);
+}
+
+#[test]
+fn too_few_workers_are_named() {
+    let mut report = one(&samples::eight(), TeardownPolicy::Completion, Guest::Silent);
+    report.workers = 2;
+    report.workers_used = 2;
+    report.teardown_ns *= 4;
+    let page = parse("few-workers", &[report]);
+    let verdict = text(select(&page, ".verdict")[0]);
+    assert!(
+        verdict.contains("devices waited for one of the 2 workers"),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn whatever_figures_a_report_holds_there_is_a_page() {
+    for (start, end) in [(u64::MAX, u64::MAX), (u64::MAX, 0), (0, u64::MAX), (0, 0)] {
+        let mut report = samples::troubled();
+        for device in &mut report.devices {
+            (device.ready_ns, device.start_ns, device.end_ns) = (end, start, end);
+        }
+        for device in &mut report.guest.devices {
+            for event in &mut device.events {
+                (event.first_ns, event.last_ns) = (i64::MIN, i64::MAX);
+            }
+            if let Some(handshake) = &mut device.handshake {
+                handshake.requested_ns = i64::MIN;
+                handshake.completed_ns = Some(i64::MAX);
+                handshake.seen_ns = Some(i64::MIN);
+            }
+        }
+        (report.teardown_start_ns, report.teardown_ns) = (start, end);
+        (report.reset_ns, report.reset_to_ready_ns) = (Some(start), Some(end));
+        report.efficiency = f64::NAN;
+        let page = document(&[report.clone(), report]);
+        assert!(Html::parse_document(&page).errors.is_empty());
+        assert!(!page.contains(":NaN") && !page.contains(":inf"));
+    }
+}
+
+#[test]
 fn an_empty_report_and_no_report_make_a_page() {
     let mut report = samples::troubled();
     report.devices.clear();
