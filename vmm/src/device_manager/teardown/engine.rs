@@ -135,8 +135,12 @@ impl Teardown {
     }
 
     /// Shuts every device down; returns when each has ended or was given up.
-    pub fn run(self) -> TeardownRun {
+    pub fn run(mut self) -> TeardownRun {
         let begin = Instant::now();
+        // Where there is a monitor, it may look at the crew, or change it, at any time.
+        if let Some(crew) = Arc::get_mut(&mut self.crew) {
+            crew.drive_alone();
+        }
         self.crew.drive();
         let Ended {
             graph,

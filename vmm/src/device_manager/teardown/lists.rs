@@ -28,6 +28,14 @@ impl Lists {
         }
     }
 
+    /// So many empty lists.
+    pub fn empty(lists: usize) -> Self {
+        Self {
+            ends: vec![0; lists + 1],
+            items: Vec::new(),
+        }
+    }
+
     /// `lists` lists: each pair of a list and an item puts the item at the list's end. The pairs are gone
     /// through twice, and must be the same both times.
     pub fn from_pairs<P>(lists: usize, pairs: impl Fn() -> P) -> Self

@@ -110,6 +110,9 @@ impl Rules {
 
     /// For each device those that wait for it, whether or not it is their turn in the synchronous order.
     pub fn waited_on_by(&self) -> Lists {
+        if self.all_in_turn() {
+            return Lists::empty(self.waits_on.count());
+        }
         Lists::from_pairs(self.waits_on.count(), || {
             let waits = self.waits_on.iter().enumerate();
             waits.flat_map(|(device, on)| {
@@ -117,6 +120,11 @@ impl Rules {
                 on.map(move |&on| (on, device))
             })
         })
+    }
+
+    /// Whether no device is asynchronous.
+    pub fn all_in_turn(&self) -> bool {
+        self.lane.len() == self.asynchronous.len()
     }
 
     /// Whether one of two devices waits for the other as its turn in the synchronous order alone.
@@ -144,7 +152,7 @@ impl Rules {
 
     /// Devices that wait for each other in a circle, in that order.
     fn find_cycle(&self) -> Option<Vec<usize>> {
-        if self.lane.len() == self.asynchronous.len() {
+        if self.all_in_turn() {
             return None;
         }
         let by = Lists::from_pairs(self.waits_on.count(), || {
@@ -238,7 +246,9 @@ impl Rules {
 /// The synchronous devices, backwards in the list.
 fn lane(graph: &Graph, asynchronous: &[bool]) -> Vec<usize> {
     let backwards = graph.order().iter().rev().copied();
-    backwards.filter(|&device| !asynchronous[device]).collect()
+    let mut lane = Vec::with_capacity(graph.len());
+    lane.extend(backwards.filter(|&device| !asynchronous[device]));
+    lane
 }
 
 #[cfg(test)]

@@ -80,6 +80,28 @@ impl Crew {
         }
     }
 
+    /// Shuts down what needs no other thread and no timer, while nobody else has a hand on the crew:
+    /// without a lock, for a step of it takes about as long as a short call.
+    pub(super) fn drive_alone(&mut self) {
+        let state = self.state.get_mut();
+        state.begun = true;
+        if !state.schedule.rules().all_in_turn() {
+            return;
+        }
+        while let Some(device) = state.schedule.start_sync() {
+            let start = now();
+            let by = start + state.graph.node(device).deadline;
+            let target = state.joined(device);
+            let target = target.as_ref().unwrap_or(&self.target);
+            let mut phases = Phases::default();
+            let result = target.shut_down(device, Deadline::at(by), &mut phases);
+            state.returned(device, (start, by, now()), phases, result);
+            for (device, outcome) in state.news.drain(..) {
+                self.observer.ended(device, &outcome);
+            }
+        }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -119,7 +141,7 @@ impl Crew {
     /// Sees to what a change from outside brings, and leaves the calls to the crew.
     fn hand_over(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let mut errands = Errands::default();
-        self.settle(&mut state, &mut errands);
+        self.settle(&mut state, &mut errands, false);
         // A thread of the crew calls what it made ready; here somebody who waits has to.
         if state.schedule.has_quick() && state.keeper_waits {
             state.keeper_waits = false;
@@ -141,8 +163,9 @@ impl Crew {
         state: &mut State,
         device: Option<usize>,
         errands: &mut Errands,
+        as_caller: bool,
     ) -> Step {
-        self.settle(state, errands);
+        self.settle(state, errands, as_caller);
         match device {
             Some(device) => Step::Run(device),
             None if state.finished() => Step::Leave,
@@ -151,16 +174,16 @@ impl Crew {
     }
 
     /// Every change of the state ends here: brings in who is needed, and takes the news.
-    fn settle(&self, state: &mut State, errands: &mut Errands) {
-        errands.make_workers = self.call_workers(state);
+    fn settle(&self, state: &mut State, errands: &mut Errands, as_caller: bool) {
+        errands.make_workers = self.call_workers(state, as_caller);
         self.wake(state);
         // They were empty: both buffers stay in use.
         std::mem::swap(&mut errands.news, &mut state.news);
         state.telling += usize::from(!errands.news.is_empty());
     }
 
-    fn call_workers(&self, state: &mut State) -> usize {
-        let (wake, make) = state.call_workers();
+    fn call_workers(&self, state: &mut State, as_caller: bool) -> usize {
+        let (wake, make) = state.call_workers(as_caller);
         for _ in 0..wake {
             self.worker.notify_one();
         }
@@ -183,6 +206,7 @@ impl Crew {
             let finished = over && state.telling == 0;
             if finished
                 || left_over
+                || state.short_of_workers
                 || state.schedule.has_sync()
                 || (!state.keeper && state.oversleeps())
             {
@@ -271,7 +295,7 @@ impl Crew {
             ));
         }
         // Workers that are idle now were passed over for the one that does not come.
-        self.call_workers(state);
+        self.call_workers(state, false);
         self.wake(state);
     }
 }

@@ -22,7 +22,7 @@ impl Crew {
                 None if state.without_threads => state.schedule.start_blocking(),
                 device => device,
             };
-            let step = self.next(&mut state, device, &mut errands);
+            let step = self.next(&mut state, device, &mut errands, true);
             state = match step {
                 Step::Run(device) => {
                     // Nobody serves timers while this thread blocks in a device's call.
@@ -31,7 +31,10 @@ impl Crew {
                         && !state.keeper
                         && !state.without_threads;
                     state.keeper |= errands.make_keeper;
-                    self.run(state, device, &mut errands).0
+                    state.caller_busy = true;
+                    let mut state = self.run(state, device, &mut errands).0;
+                    state.caller_busy = false;
+                    state
                 }
                 _ if !errands.is_empty() => self.do_errands(state, &mut errands),
                 Step::Leave if state.telling == 0 => return,
@@ -82,7 +85,7 @@ impl Crew {
                 }
                 device => device,
             };
-            let step = self.next(&mut state, device, &mut errands);
+            let step = self.next(&mut state, device, &mut errands, false);
             state = match step {
                 Step::Run(device) => {
                     let (state, in_time) = self.run(state, device, &mut errands);
@@ -120,7 +123,7 @@ impl Crew {
         loop {
             state.serve_timers();
             let device = state.schedule.start_quick();
-            let step = self.next(&mut state, device, &mut errands);
+            let step = self.next(&mut state, device, &mut errands, false);
             state = match step {
                 Step::Run(device) => self.run(state, device, &mut errands).0,
                 _ if !errands.is_empty() => self.do_errands(state, &mut errands),

@@ -66,6 +66,10 @@ pub(super) struct State {
     pub(super) telling: usize,
     /// Nothing is left, and those who wait have been told.
     pub(super) over: bool,
+    /// The calling thread is in a device's call.
+    pub(super) caller_busy: bool,
+    /// Workers have to be made, and the calling thread has the time.
+    pub(super) short_of_workers: bool,
     /// The calling thread waits and has not been woken.
     pub(super) caller_waits: bool,
     /// Whether a thread of its own keeps the timers, and not the calling thread.
@@ -99,6 +103,8 @@ impl State {
             without_threads: false,
             telling: 0,
             over: false,
+            caller_busy: false,
+            short_of_workers: false,
             caller_waits: false,
             keeper: false,
             wakes_at: None,
@@ -229,7 +235,11 @@ impl State {
     /// How many workers to wake and how many to make. Of the missing ones no more are brought in at a
     /// time than are at work already: a herd of short calls is over before many threads exist, and long
     /// calls have theirs after a logarithm of rounds.
-    pub(super) fn call_workers(&mut self) -> (usize, usize) {
+    ///
+    /// Only the calling thread makes any, unless it is busy: making one takes as long as many short calls,
+    /// and when it has woken up for it they may be over.
+    pub(super) fn call_workers(&mut self, as_caller: bool) -> (usize, usize) {
+        self.short_of_workers = false;
         let (mut wake, mut make) = (0, 0);
         while self.begun
             && self.coming < self.schedule.blocking_ready().min(self.running.max(1))
@@ -240,6 +250,9 @@ impl State {
                 self.calls += 1;
                 wake += 1;
             } else if self.without_threads {
+                break;
+            } else if !as_caller && !self.caller_busy {
+                self.short_of_workers = true;
                 break;
             } else {
                 make += 1;

@@ -75,7 +75,7 @@ impl Case {
             made: Mutex::default(),
         });
         let graph = Arc::new(self.machine.graph.clone());
-        let crew = Arc::new(Crew::new(
+        let mut crew = Arc::new(Crew::new(
             Arc::clone(&graph),
             Arc::new(Rules::new(&graph, self.policy)),
             self.workers,
@@ -83,6 +83,11 @@ impl Case {
             Arc::clone(&devices) as _,
             Arc::clone(&threads) as _,
         ));
+        let begin = sync::now();
+        if self.policy == TeardownPolicy::Serial && self.changes.is_empty() {
+            // As where there is no monitor.
+            Arc::get_mut(&mut crew).unwrap().drive_alone();
+        }
         let mut others: Vec<_> = self
             .changes
             .iter()
@@ -107,7 +112,6 @@ impl Case {
                 }
             }));
         }
-        let begin = sync::now();
         crew.drive();
         assert_eq!(crew.lock().open(), [], "it returned before the end");
         let ended = crew.take_result(begin);
