@@ -17,6 +17,7 @@ mod machine;
 mod order;
 mod pci;
 mod plan;
+mod predictions;
 mod process;
 mod resets;
 pub mod result;
@@ -70,6 +71,7 @@ pub fn all() -> Vec<Scenario> {
         life::SCENARIOS,
         pci::SCENARIOS,
         guest::SCENARIOS,
+        predictions::SCENARIOS,
         soak::SCENARIOS,
         data::SCENARIOS,
     ]

@@ -102,6 +102,12 @@ impl Device {
         self
     }
 
+    /// It is shut down with the device before it locked.
+    pub(super) fn parent_locked(mut self) -> Self {
+        self.parts().0.parent_lock = true;
+        self
+    }
+
     /// The machine stays stopped when it misses its deadline.
     pub(super) fn or_stop(mut self) -> Self {
         self.parts().0.on_timeout = OnTimeout::Stop;

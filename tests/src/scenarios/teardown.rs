@@ -44,7 +44,8 @@ pub(super) fn drives_behind_ports(stage: &Stage, count: u8, ms: u64) -> Result<V
         .collect()
 }
 
-fn set_policy(machine: &mut Machine, policy: TeardownPolicy) -> Result<()> {
+/// The next teardowns run under this policy.
+pub(super) fn set_policy(machine: &mut Machine, policy: TeardownPolicy) -> Result<()> {
     let update = PolicyUpdate {
         policy: Some(policy),
         workers: None,
