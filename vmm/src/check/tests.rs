@@ -94,15 +94,20 @@ fn predicted(machine: &Machine, policy: TeardownPolicy, workers: u16) -> Teardow
     let begin = at + Duration::from_micros(20);
     let costs = &machine.costs;
     let plan = predict(&machine.graph, policy, costs, usize::from(workers));
-    let stamps = plan.devices.iter().map(|planned| Stamp {
-        start: begin + planned.start,
-        end: begin + planned.end,
-        phases: Phases::default(),
-        outcome: if planned.timed_out {
-            Outcome::TimedOut
-        } else {
-            Outcome::Done
-        },
+    let stamps = plan.devices.iter().map(|planned| {
+        let (start, end) = (begin + planned.start, begin + planned.end);
+        let mut phases = Phases::default();
+        phases.record("reset", start, end);
+        Stamp {
+            start,
+            end,
+            phases,
+            outcome: if planned.timed_out {
+                Outcome::TimedOut
+            } else {
+                Outcome::Done
+            },
+        }
     });
     let run = TeardownRun {
         graph: Arc::new(machine.graph.clone()),
