@@ -1,34 +1,28 @@
-//! `cargo demo`: a VM with eight slow NVMe drives reboots under two teardown policies, and a table and a
-//! picture show where the time went. The VM runs on this machine's KVM or, where that runs no stock
-//! Linux, in the lab host; `reboots` is the part to read for how sundown is driven.
+//! `cargo demo`: a VM with eight slow NVMe drives reboots under the teardown policies in turn, and a table
+//! and a page show where the time went. The VM runs on this machine's KVM or, where that runs no stock
+//! Linux, in the lab host; `run_script` is the part to read for how sundown is driven.
 
 mod console;
 mod place;
-mod process;
-mod progress;
-mod reboots;
 mod results;
-mod table;
+mod run_script;
 mod vm_folder;
 
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
-use api::config::TeardownPolicy;
 use clap::Parser;
 use lab::workspace;
 
 use place::Place;
-use process::Programs;
-use progress::Progress;
-use reboots::Reboots;
+use run_script::POLICY_COUNT;
 
-/// Boots a VM with eight NVMe drives that are slow to shut down, lets it reboot, first under the policy
-/// `serial`, then under `completion`, and shows where the time went.
+/// Boots a VM with eight NVMe drives that are slow to shut down, lets it reboot under the policies `serial`,
+/// `cookie` and `completion` in turn, and shows where the time went.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo demo", bin_name = "cargo demo")]
 struct Options {
@@ -41,7 +35,7 @@ struct Options {
     /// Where the results go [default: target/demo]
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
-    /// Keep what the VM was made of, ready to be run again by `sundown --config demo.json`
+    /// Keep what the VM was made of, with the script that runs it
     #[arg(long)]
     keep: bool,
     /// Use the lab host even where this machine's KVM would do
@@ -50,9 +44,6 @@ struct Options {
     /// Seconds after which the VM has failed
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     time_limit: u64,
-    /// Run the VM of this folder here and now: what the demo does with itself in the lab host
-    #[arg(long, value_name = "FOLDER", hide = true)]
-    inside: Option<PathBuf>,
 }
 
 impl Options {
@@ -60,12 +51,9 @@ impl Options {
         Duration::from_secs(self.time_limit)
     }
 
-    /// The policy of each reboot.
-    fn policies(&self) -> Vec<TeardownPolicy> {
-        [TeardownPolicy::Serial, TeardownPolicy::Completion]
-            .into_iter()
-            .flat_map(|policy| vec![policy; usize::from(self.reboots)])
-            .collect()
+    /// Reboots in all.
+    fn all_reboots(&self) -> u64 {
+        POLICY_COUNT * u64::from(self.reboots)
     }
 
     fn output(&self) -> PathBuf {
@@ -97,16 +85,6 @@ fn arguments() -> impl Iterator<Item = OsString> {
 
 fn run(options: &Options) -> Result<()> {
     let output = options.output();
-    if let Some(folder) = &options.inside {
-        return Reboots {
-            folder,
-            output: &output,
-            programs: Programs::on_path(),
-            policies: options.policies(),
-            deadline: Instant::now() + options.time_limit(),
-        }
-        .run(&mut Progress::new());
-    }
     results::clear(&output)?;
     let place = Place::choose(options.lab);
     let folder = output.join("vm");
@@ -115,5 +93,6 @@ fn run(options: &Options) -> Result<()> {
     if !options.keep {
         vm_folder::remove(&folder);
     }
-    results::conclude(&output, &config, options)
+    let namespaces = vm_folder::namespaces(&config) as u64;
+    results::conclude(&output, namespaces, options.all_reboots())
 }

@@ -1,16 +1,16 @@
 //! Where the VM runs: on this machine's KVM, or in the lab host. Builds what that takes.
 
+use std::env;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use api::config::VmConfig;
 use lab::artifacts::stripped;
 use lab::{Job, LabHost, build_static, host_kvm_runs_linux};
 
-use crate::process::Programs;
-use crate::progress::Progress;
-use crate::reboots::Reboots;
+use crate::run_script::SCRIPT;
 use crate::{Options, vm_folder};
 
 /// The VM's folder in the lab host.
@@ -55,65 +55,59 @@ impl Place {
         vm_folder::prepare(folder, options)
     }
 
-    /// Runs the VM of `folder` through its reboots. What it reports is in `output` afterwards.
+    /// Runs the script of `folder`. What it leaves is in `output` afterwards.
     pub fn run(&self, folder: &Path, output: &Path, options: &Options) -> Result<()> {
         say("building sundown and sundownctl, statically linked (minutes the first time)");
-        match self {
+        let built = build_static(&["-p", "vmm", "--bins"])?;
+        let code = match self {
             Self::Host => {
-                let built = build_static(&["-p", "vmm", "--bins"])?;
-                let program = |name: &str| built.get(name).cloned().unwrap_or_else(|| name.into());
-                say("starting the VM");
-                Reboots {
-                    folder,
-                    output,
-                    programs: Programs {
-                        sundown: program("sundown"),
-                        sundownctl: program("sundownctl"),
-                    },
-                    policies: options.policies(),
-                    deadline: Instant::now() + options.time_limit(),
-                }
-                .run(&mut Progress::new())
+                let folders = built.values().filter_map(|program| program.parent());
+                run_here(folder, output, folders)?
             }
-            Self::Lab { .. } => run_in_lab(folder, output, options),
+            Self::Lab { .. } => {
+                let script = format!("{FOLDER_IN_LAB}/{SCRIPT}");
+                let mut job = Job::new(["sh", &script, "/output"], output);
+                job = job.file(folder, FOLDER_IN_LAB);
+                for (name, binary) in built {
+                    job = job.file(stripped(&binary)?, PathBuf::from("/usr/bin").join(name));
+                }
+                say("starting the lab host (its first line comes after about ten seconds)");
+                let host = LabHost {
+                    time_limit: options.time_limit() + LAB_TIME,
+                    ..LabHost::default()
+                };
+                host.run(&job)?
+            }
+        };
+        if code != 0 {
+            bail!(
+                "the VM did not do as it should (exit code {code} of sundownctl measure): see the lines above, \
+                 and console.log and sundown.log in {}",
+                output.display()
+            );
         }
+        Ok(())
     }
 }
 
-/// Runs this program with `--inside` in the lab host.
-fn run_in_lab(folder: &Path, output: &Path, options: &Options) -> Result<()> {
-    let mut command: Vec<String> = ["demo", "--inside", FOLDER_IN_LAB, "--output", "/output"]
-        .map(str::to_owned)
-        .to_vec();
-    command.extend(["--reboots".to_owned(), options.reboots.to_string()]);
-    command.extend(["--time-limit".to_owned(), options.time_limit.to_string()]);
-    let mut job = Job::new(command, output).file(folder, FOLDER_IN_LAB);
-    for (name, binary) in build_static(&[
-        "-p",
-        "vmm",
-        "-p",
-        "lab",
-        "--bin",
-        "sundown",
-        "--bin",
-        "sundownctl",
-        "--bin",
-        "demo",
-    ])? {
-        job = job.file(stripped(&binary)?, PathBuf::from("/usr/bin").join(name));
-    }
-    say("starting the lab host (its first line comes after about ten seconds)");
-    let host = LabHost {
-        time_limit: options.time_limit() + LAB_TIME,
-        ..LabHost::default()
-    };
-    match host.run(&job)? {
-        0 => Ok(()),
-        _ => bail!(
-            "the VM did not do as it should: see the lines above, and console.log and sundown.log in {}",
-            output.display()
-        ),
-    }
+/// Runs the script on this machine, with `programs` before what is on PATH.
+fn run_here<'a>(
+    folder: &Path,
+    output: &Path,
+    programs: impl Iterator<Item = &'a Path>,
+) -> Result<i32> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = programs.map(Path::to_owned).chain(env::split_paths(&path));
+    let path = env::join_paths(path).context("could not put the programs on PATH")?;
+    let script = folder.join(SCRIPT);
+    say("starting the VM");
+    let status = Command::new("sh")
+        .arg(&script)
+        .arg(output)
+        .env("PATH", path)
+        .status()
+        .with_context(|| format!("could not run {}", script.display()))?;
+    Ok(status.code().unwrap_or(1))
 }
 
 fn say(what: &str) {

@@ -1,7 +1,7 @@
-//! The folder that sundown runs the VM in: its configuration, kernel, initramfs and drives. The paths in
-//! the configuration are relative to it.
+//! The folder that sundown runs the VM in: configuration, kernel, initramfs, and the script that makes the
+//! drives. The paths in the configuration are relative to it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -11,13 +11,12 @@ use lab::guest::initramfs;
 use lab::parts::Parts;
 use lab::{GuestImage, workspace};
 
-use crate::Options;
+use crate::{Options, run_script};
 
 /// The configuration's name, in the folder as in `resources/examples`.
 pub const CONFIG: &str = "demo.json";
-const DRIVE_SIZE: u64 = 16 << 20;
 
-/// Makes the folder: all but the drives. Returns the VM's configuration.
+/// Makes the folder: all but the drives, which the script makes. Returns the VM's configuration.
 pub fn prepare(folder: &Path, options: &Options) -> Result<VmConfig> {
     remove(folder);
     fs::create_dir_all(folder)
@@ -26,11 +25,12 @@ pub fn prepare(folder: &Path, options: &Options) -> Result<VmConfig> {
     for device in &mut config.pci {
         set_latency(device, options.latency);
     }
-    let boots = options.policies().len() + 1;
+    let boots = options.all_reboots() + 1;
     if let Some(cmdline) = &mut config.payload.cmdline {
         *cmdline = with_option(cmdline, "sundown.boots", &boots.to_string());
     }
     write(&folder.join(CONFIG), &config)?;
+    run_script::write(folder, &config, options)?;
 
     let kernel = folder.join(&config.payload.kernel);
     symlink(Parts::ready()?.vmlinuz(), &kernel)
@@ -39,22 +39,6 @@ pub fn prepare(folder: &Path, options: &Options) -> Result<VmConfig> {
         initramfs(&folder.join(path), &GuestImage::default())?;
     }
     Ok(config)
-}
-
-/// Makes an empty file for every namespace: sparse, so that it takes no space.
-pub fn make_drives(folder: &Path, config: &VmConfig) -> Result<()> {
-    for drive in drives(config) {
-        let DeviceConfig::Nvme(nvme) = drive else {
-            continue;
-        };
-        for namespace in &nvme.namespaces {
-            let path = folder.join(&namespace.path);
-            File::create(&path)
-                .and_then(|file| file.set_len(DRIVE_SIZE))
-                .with_context(|| format!("could not make the drive {}", path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 /// The NVMe drives of a VM.
