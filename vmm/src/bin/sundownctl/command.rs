@@ -17,7 +17,7 @@ use crate::plan::PlanArguments;
 ///
 /// Exit code 0: done. 1: the call failed; standard error says why. 2: the command line is wrong.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(name = "sundownctl", version, about)]
 pub struct Arguments {
     /// The socket that sundown was started with. Needed by the commands that ask a running machine.
     #[arg(long, value_name = "PATH")]

@@ -7,17 +7,19 @@ mod series;
 mod table;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use api::client::Client;
 use api::config::{TeardownPolicy, VmConfig};
+use api::plan::Plans;
+use api::state::{PolicyUpdate, VmState};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
-use vmm::measure::{Bound, Side, Summary, interleaved, policy_name};
+use vmm::measure::{Bound, Reboot, Side, Summary, interleaved, policy_name};
 
 use crate::command::{Arguments, parse_policy, read};
 use folder::Folder;
@@ -105,6 +107,7 @@ impl MeasureArguments {
         out: &mut impl Write,
     ) -> anyhow::Result<u8> {
         self.check_usage(client.is_some());
+        let config = self.config.as_deref().map(machine).transpose()?;
         let folder = match Folder::open(&self.out, self.force) {
             Ok(folder) => folder,
             Err(error) => wrong_usage(&format!("{error:#}")),
@@ -117,41 +120,21 @@ impl MeasureArguments {
         ] {
             signal_hook::flag::register(signal, interrupted.clone()).context("catching signals")?;
         }
-        let limit = Duration::from_secs(self.time_limit);
         let progress = Progress::new(self.policy.len() as u64 * self.reboots);
-        let mut reboots = Vec::new();
-        let mut plans = None;
-        let result = match (&self.config, client) {
-            (Some(file), _) => VmConfig::from_json(&read(file)?)
-                .with_context(|| format!("reading the configuration `{}`", file.display()))
-                .and_then(|config| {
-                    let program = self.sundown.clone().unwrap_or_else(process::beside);
-                    progress.step(&format!("{} starts", program.display()));
-                    let sundown = Sundown::start(&program, &folder, &config)?;
-                    let client = sundown.client(limit);
-                    let mut series = Series::of(&client, &self, &interrupted, &progress)?;
-                    let ran = series
-                        .create(&config)
-                        .and_then(|()| {
-                            plans = client.plan().ok();
-                            series.run(&self.order(), &folder, &mut reboots)
-                        })
-                        .map_err(|error| sundown.with_last_words(error));
-                    progress.step("sundown ends");
-                    sundown.end(ran)
-                }),
-            (None, Some(client)) => {
-                let client = client.with_timeout(limit);
-                plans = client.plan().ok();
-                Series::of(&client, &self, &interrupted, &progress).and_then(|mut series| {
-                    let before = series.join()?;
-                    let ran = series.run(&self.order(), &folder, &mut reboots);
-                    series.restore(before);
-                    ran
-                })
-            }
+        let mut measurement = Measurement {
+            arguments: &self,
+            folder: &folder,
+            interrupted: &interrupted,
+            progress: &progress,
+            plans: None,
+            reboots: Vec::new(),
+        };
+        let result = match (&config, client) {
+            (Some(config), _) => measurement.of_own(config),
+            (None, Some(client)) => measurement.of_running(&client.with_timeout(self.limit())),
             (None, None) => Ok(()),
         };
+        let Measurement { plans, reboots, .. } = measurement;
         progress.finish();
         let error = result.err();
         let said = error.as_ref().map(|error| format!("{error:#}"));
@@ -177,6 +160,10 @@ impl MeasureArguments {
             eprintln!("sundownctl: {error:#}");
         }
         Ok(exit_code(&summary))
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(self.time_limit)
     }
 
     /// The policy of each reboot, with its round.
@@ -216,6 +203,70 @@ impl MeasureArguments {
             }
         }
     }
+}
+
+/// What is under way, and what it has come to.
+struct Measurement<'a> {
+    arguments: &'a MeasureArguments,
+    folder: &'a Folder,
+    interrupted: &'a AtomicBool,
+    progress: &'a Progress,
+    plans: Option<Plans>,
+    reboots: Vec<Reboot>,
+}
+
+impl Measurement<'_> {
+    /// Measures a machine of this configuration in a sundown that is started for it.
+    fn of_own(&mut self, config: &VmConfig) -> anyhow::Result<()> {
+        let program = self.arguments.sundown.clone();
+        let program = program.unwrap_or_else(process::beside);
+        self.progress.step(&format!("{} starts", program.display()));
+        let sundown = Sundown::start(&program, self.folder, config)?;
+        let client = sundown.client(self.arguments.limit());
+        let created = client.create(config).context("creating the machine");
+        let measured = created
+            .and_then(|()| self.series(&client, None))
+            .map_err(|error| sundown.with_last_words(error));
+        self.progress.step("sundown ends");
+        sundown.end(measured)
+    }
+
+    /// Measures the machine that runs there, and leaves it running under the policy that it had.
+    fn of_running(&mut self, client: &Client) -> anyhow::Result<()> {
+        let info = client.info().context("looking at the machine")?;
+        ensure!(
+            info.state == VmState::Running,
+            "the machine is {:?}; it has to run",
+            info.state
+        );
+        let policy = client.teardown_policy().context("looking at the policy")?;
+        let measured = self.series(client, Some(info.boot));
+        let policy = PolicyUpdate {
+            policy: Some(policy.policy),
+            workers: None,
+        };
+        let restored = client.set_teardown_policy(policy);
+        measured.and(restored.context("setting the policy that the machine had"))
+    }
+
+    fn series(&mut self, client: &Client, boot: Option<u64>) -> anyhow::Result<()> {
+        // A plan is for comparison; without one, measuring goes on.
+        self.plans = client.plan().ok();
+        let mut series = Series::new(
+            client,
+            self.arguments,
+            self.interrupted,
+            self.progress,
+            boot.unwrap_or(0),
+        )?;
+        series.run(&self.arguments.order(), self.folder, &mut self.reboots)
+    }
+}
+
+/// Reads the configuration of a machine.
+fn machine(file: &Path) -> anyhow::Result<VmConfig> {
+    VmConfig::from_json(&read(file)?)
+        .with_context(|| format!("reading the configuration `{}`", file.display()))
 }
 
 fn exit_code(summary: &Summary) -> u8 {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use api::client::{Client, ClientError, Events, Method};
-use api::config::{TeardownPolicy, VmConfig};
+use api::config::TeardownPolicy;
 use api::events::EventKind;
 use api::json;
 use api::report::TeardownReport;
-use api::state::{PolicyUpdate, VmState};
+use api::state::PolicyUpdate;
 use vmm::check::check;
 use vmm::measure::{Reboot, policy_name};
 
@@ -38,12 +38,13 @@ pub struct Series<'a> {
 }
 
 impl<'a> Series<'a> {
-    /// Follows the events of a VMM from now on.
-    pub fn of(
+    /// Follows the events of a VMM from now on. Its machine is in this boot; 0 before the first.
+    pub fn new(
         client: &'a Client,
         arguments: &MeasureArguments,
         interrupted: &'a AtomicBool,
         progress: &'a Progress,
+        boot: u64,
     ) -> anyhow::Result<Self> {
         let limit = Duration::from_secs(arguments.time_limit);
         Ok(Self {
@@ -56,34 +57,8 @@ impl<'a> Series<'a> {
             limit,
             doing: String::new(),
             deadline: Instant::now() + limit,
-            boot: 0,
+            boot,
         })
-    }
-
-    /// Creates the machine. It boots when the reboots are run.
-    pub fn create(&self, config: &VmConfig) -> anyhow::Result<()> {
-        self.client.create(config).context("creating the machine")
-    }
-
-    /// Takes the machine that is there. Returns its policy.
-    pub fn join(&mut self) -> anyhow::Result<TeardownPolicy> {
-        let info = self.client.info().context("looking at the machine")?;
-        ensure!(
-            info.state == VmState::Running,
-            "the machine is {:?}; it has to run",
-            info.state
-        );
-        self.boot = info.boot;
-        let policy = self.client.teardown_policy();
-        Ok(policy.context("looking at the policy")?.policy)
-    }
-
-    /// Sets the policy that the machine had.
-    pub fn restore(&self, policy: TeardownPolicy) {
-        if let Err(error) = self.set_policy(policy) {
-            self.progress
-                .step(&format!("the policy is not what it was: {error:#}"));
-        }
     }
 
     /// Runs the reboots. Those that are done are in `reboots`, also after an error.

@@ -73,13 +73,8 @@ fn compared(summary: &Summary, policy: &PolicySummary) -> Option<String> {
         rounds.min,
         rounds.max
     );
-    for (figure, name) in [
-        (Figure::Reset, "reset to running"),
-        (Figure::Ready, "to ready"),
-    ] {
-        if let Some(ratio) = summary.ratio(figure, policy.policy) {
-            let _ = write!(line, ", {name} {:.2}", ratio.of_medians);
-        }
+    if let Some(reset) = summary.ratio(Figure::Reset, policy.policy) {
+        let _ = write!(line, ", reset to running {:.2}", reset.of_medians);
     }
     Some(line)
 }
