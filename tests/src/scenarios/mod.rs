@@ -14,6 +14,7 @@ mod intx;
 mod life;
 mod links;
 mod machine;
+mod measure;
 mod order;
 mod pci;
 mod plan;
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Scenario> {
         errors::SCENARIOS,
         api_calls::SCENARIOS,
         teardown::SCENARIOS,
+        measure::SCENARIOS,
         actions::SCENARIOS,
         links::SCENARIOS,
         vcpu::SCENARIOS,

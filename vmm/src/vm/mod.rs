@@ -113,7 +113,8 @@ impl Machine {
             return Err(ApiError::new(ErrorCode::WrongState, message).with_device(stuck));
         }
         self.reset_requested = None;
-        Ok(self.start()?)
+        self.start()?;
+        Ok(())
     }
 
     /// Stops the vCPUs.

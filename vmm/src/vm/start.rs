@@ -1,6 +1,7 @@
 //! The path that every boot takes, the first one and those after a reset, and what can go wrong on it.
 
 use std::io;
+use std::time::Instant;
 
 use api::error::{ApiError, ErrorCode};
 use api::events::EventKind;
@@ -34,8 +35,9 @@ pub enum StartError {
 
 impl Machine {
     /// Puts the machine to power-on, loads the payload and lets the vCPUs run. All vCPUs are paused, all
-    /// devices shut down or never used.
-    pub(super) fn start(&mut self) -> Result<(), StartError> {
+    /// devices shut down or never used. Returns the moment from which they may run: the guest can be ready
+    /// before the last of them has been woken.
+    pub(super) fn start(&mut self) -> Result<Instant, StartError> {
         self.chipset.reset()?;
         self.devices.start_hierarchy()?;
         self.acpi.write(&self.memory)?;
@@ -44,10 +46,11 @@ impl Machine {
         self.boot += 1;
         self.mailbox.set_boot(self.boot);
         self.state = State::Running;
+        let resumed = Instant::now();
         self.vcpus.resume();
         self.events.push(EventKind::VmBooted { boot: self.boot });
         tracing::info!(boot = self.boot, "the vCPUs run");
-        Ok(())
+        Ok(resumed)
     }
 }
 

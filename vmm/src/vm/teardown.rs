@@ -264,9 +264,7 @@ impl Machine {
             After::Boot => {
                 self.reset_requested = Some(requested);
                 match self.start() {
-                    Ok(()) => {
-                        teardown::vcpus_resumed(&mut report, requested.elapsed());
-                    }
+                    Ok(resumed) => teardown::vcpus_resumed(&mut report, resumed - requested),
                     Err(error) => {
                         let message = format!(
                             "the machine could not be booted again and stays stopped: {error}"
