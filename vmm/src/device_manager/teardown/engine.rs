@@ -13,13 +13,14 @@
 
 mod changes;
 mod crew;
+mod in_turn;
 mod monitor;
 mod roles;
 mod spawn;
 mod state;
 mod sync;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use api::config::TeardownPolicy;
@@ -83,7 +84,13 @@ pub struct Stamp {
 
 /// One teardown, ready to run.
 pub struct Teardown {
-    crew: Arc<Crew>,
+    graph: Arc<Graph>,
+    rules: Arc<Rules>,
+    target: Arc<dyn Target>,
+    observer: Arc<dyn Observer>,
+    threads: Arc<dyn Spawn>,
+    /// Made when it is needed.
+    crew: OnceLock<Arc<Crew>>,
     policy: TeardownPolicy,
     workers: u16,
 }
@@ -118,37 +125,56 @@ impl Teardown {
         observer: Arc<dyn Observer>,
         threads: Arc<dyn Spawn>,
     ) -> Self {
-        let rules = Arc::new(Rules::new(&graph, policy));
-        let crew = Crew::new(graph, rules, workers, target, observer, threads);
         Self {
-            crew: Arc::new(crew),
+            rules: Arc::new(Rules::new(&graph, policy)),
+            graph,
+            target,
+            observer,
+            threads,
+            crew: OnceLock::new(),
             policy,
             workers,
         }
     }
 
+    fn crew(&self) -> &Arc<Crew> {
+        self.crew.get_or_init(|| {
+            Arc::new(Crew::new(
+                Arc::clone(&self.graph),
+                Arc::clone(&self.rules),
+                self.workers,
+                Arc::clone(&self.target),
+                Arc::clone(&self.observer),
+                Arc::clone(&self.threads),
+            ))
+        })
+    }
+
     /// A view of the teardown for other threads, before, while and after it runs.
     pub fn monitor(&self) -> Monitor {
         Monitor {
-            crew: Arc::clone(&self.crew),
+            crew: Arc::clone(self.crew()),
         }
     }
 
     /// Shuts every device down; returns when each has ended or was given up.
-    pub fn run(mut self) -> TeardownRun {
+    pub fn run(self) -> TeardownRun {
         let begin = Instant::now();
         // Where there is a monitor, it may look at the crew, or change it, at any time.
-        if let Some(crew) = Arc::get_mut(&mut self.crew) {
-            crew.drive_alone();
-        }
-        self.crew.drive();
+        let ended = if self.rules.all_in_turn() && self.crew.get().is_none() {
+            in_turn::run(&self)
+        } else {
+            let crew = self.crew();
+            crew.drive();
+            crew.take_result(begin)
+        };
         let Ended {
             graph,
             rules,
             stamps,
             workers_used,
             mut warnings,
-        } = self.crew.take_result(begin);
+        } = ended;
         warnings.splice(0..0, rules.warnings.iter().cloned());
         TeardownRun {
             graph,

@@ -80,28 +80,6 @@ impl Crew {
         }
     }
 
-    /// Shuts down what needs no other thread and no timer, while nobody else has a hand on the crew:
-    /// without a lock, for a step of it takes about as long as a short call.
-    pub(super) fn drive_alone(&mut self) {
-        let state = self.state.get_mut();
-        state.begun = true;
-        if !state.schedule.rules().all_in_turn() {
-            return;
-        }
-        while let Some(device) = state.schedule.start_sync() {
-            let start = now();
-            let by = start + state.graph.node(device).deadline;
-            let target = state.joined(device);
-            let target = target.as_ref().unwrap_or(&self.target);
-            let mut phases = Phases::default();
-            let result = target.shut_down(device, Deadline::at(by), &mut phases);
-            state.returned(device, (start, by, now()), phases, result);
-            for (device, outcome) in state.news.drain(..) {
-                self.observer.ended(device, &outcome);
-            }
-        }
-    }
-
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }

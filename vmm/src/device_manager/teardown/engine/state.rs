@@ -157,19 +157,10 @@ impl State {
         if std::mem::take(&mut record.on_worker) {
             self.running -= 1;
         }
-        match result {
-            Err(ShutdownError::DeadlinePassed { .. }) => self.end(device, now, Outcome::TimedOut),
-            Err(error) => self.end(
-                device,
-                now,
-                Outcome::Failed {
-                    error: error.to_string(),
-                },
-            ),
-            Ok(_) if now > by => self.end(device, now, Outcome::TimedOut),
-            Ok(Finish::At(at)) if at > by => self.set_timer(device, by, Timer::GivenUp(by)),
-            Ok(Finish::At(at)) if at > now => self.set_timer(device, at, Timer::Finishes(at)),
-            Ok(_) => self.end(device, now, Outcome::Done),
+        match comes_to(result, by, now) {
+            (outcome, at) if at <= now => self.end(device, now, outcome),
+            (Outcome::Done, at) => self.set_timer(device, at, Timer::Finishes(at)),
+            (_, at) => self.set_timer(device, at, Timer::GivenUp(at)),
         }
         true
     }
@@ -275,5 +266,24 @@ impl State {
                 outcome: record.outcome.unwrap_or(Outcome::TimedOut),
             })
             .collect()
+    }
+}
+
+/// How a device ends whose call returned `now`, and when: at once, or when a timer fires.
+pub(super) fn comes_to(
+    result: Result<Finish, ShutdownError>,
+    by: Instant,
+    now: Instant,
+) -> (Outcome, Instant) {
+    match result {
+        Err(ShutdownError::DeadlinePassed { .. }) => (Outcome::TimedOut, now),
+        Err(error) => {
+            let error = error.to_string();
+            (Outcome::Failed { error }, now)
+        }
+        Ok(_) if now > by => (Outcome::TimedOut, now),
+        Ok(Finish::At(at)) if at > by => (Outcome::TimedOut, by),
+        Ok(Finish::At(at)) if at > now => (Outcome::Done, at),
+        Ok(_) => (Outcome::Done, now),
     }
 }

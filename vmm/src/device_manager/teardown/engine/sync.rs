@@ -18,11 +18,6 @@ impl<T> Mutex<T> {
     pub(super) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Without locking, for nobody else can.
-    pub(super) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What threads wait on; they may wake for no reason.

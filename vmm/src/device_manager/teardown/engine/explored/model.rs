@@ -75,7 +75,7 @@ impl Case {
             made: Mutex::default(),
         });
         let graph = Arc::new(self.machine.graph.clone());
-        let mut crew = Arc::new(Crew::new(
+        let crew = Arc::new(Crew::new(
             Arc::clone(&graph),
             Arc::new(Rules::new(&graph, self.policy)),
             self.workers,
@@ -84,10 +84,6 @@ impl Case {
             Arc::clone(&threads) as _,
         ));
         let begin = sync::now();
-        if self.policy == TeardownPolicy::Serial && self.changes.is_empty() {
-            // As where there is no monitor.
-            Arc::get_mut(&mut crew).unwrap().drive_alone();
-        }
         let mut others: Vec<_> = self
             .changes
             .iter()

@@ -112,10 +112,6 @@ impl<T> Mutex<T> {
             guard: self.0.lock().unwrap(),
         }
     }
-
-    pub(super) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().unwrap()
-    }
 }
 
 impl<T> Deref for MutexGuard<'_, T> {
