@@ -104,7 +104,7 @@ fn check_cookies(facts: &Facts<'_>, tasks: &Tasks, found: &mut Found) {
 fn check_barrier(facts: &Facts<'_>, tasks: &Tasks, found: &mut Found) {
     let last = tasks.last_up_to(|device| facts.device(device).end_ns);
     for (number, device) in facts.report.devices.iter().enumerate() {
-        let until = tasks.waits_for[number];
+        let until = tasks.until(facts, number);
         if until == 0 || !facts.was_called(number) {
             continue;
         }

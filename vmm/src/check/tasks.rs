@@ -65,6 +65,16 @@ impl Tasks {
         }
     }
 
+    /// The task up to which all have to end before the device begins. Of a list every one has what its first
+    /// has: that one may have been removed.
+    pub(super) fn until(&self, facts: &Facts<'_>, device: usize) -> u64 {
+        if facts.is_async(device) {
+            self.waits_for[device]
+        } else {
+            self.cookies[device] - 1
+        }
+    }
+
     /// For each task, the device that `end` puts last among all tasks up to it.
     pub(super) fn last_up_to(&self, end: impl Fn(usize) -> u64) -> Vec<usize> {
         let mut last: Vec<usize> = Vec::new();

@@ -28,7 +28,7 @@ pub(super) fn check(facts: &Facts<'_>, waits: &Waits, locks: &[Vec<usize>], foun
             continue;
         }
         if let (Some(tasks), Some(last)) = (&waits.tasks, &last)
-            && let Some(task) = tasks.waits_for[number].checked_sub(1)
+            && let Some(task) = tasks.until(facts, number).checked_sub(1)
         {
             let last = last[task as usize];
             on.push(last);

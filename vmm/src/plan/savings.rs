@@ -162,11 +162,12 @@ fn most_links(model: &Model, devices: usize) -> usize {
     let moves = model.listing.links.len() + model.listing.deferred.len();
     let one = devices.max(1) * (1 + moves / MOVES);
     let share = RUNS / KINDS / one;
-    if devices <= EXHAUSTIVE {
+    let most = if devices <= EXHAUSTIVE {
         10 * share
     } else {
         share
-    }
+    };
+    most.max(FEWEST)
 }
 
 struct Trial<'a> {

@@ -140,7 +140,12 @@ pub(super) fn predict_by(
         turns[device] = turn;
     }
     // By turn and not by time: devices that take no time start and end at once, one after the other.
-    let waits = Waits::new(graph, &rules, |on| turns[on], |on| run.devices[on].end);
+    let waits = Waits::new(
+        graph,
+        &rules,
+        |on| Some(turns[on]),
+        |on| run.devices[on].end,
+    );
     for device in 0..graph.len() {
         let held_up_by = waits.held_up_by(device, |on| run.devices[on].end);
         run.devices[device].held_up_by = held_up_by;

@@ -70,10 +70,17 @@ impl Rules {
     fn without_cycles(graph: &Graph, asynchronous: Vec<bool>) -> Self {
         let mut rules = Self::by_completion(graph, asynchronous);
         let mut warnings = Vec::new();
-        while let Some(cycle) = rules.find_cycle() {
-            warnings.push(rules.describe_cycle(graph, &cycle));
+        loop {
+            let cycles = rules.find_cycles();
+            if cycles.is_empty() {
+                break;
+            }
+            let described = cycles
+                .iter()
+                .map(|cycle| rules.describe_cycle(graph, cycle));
+            warnings.extend(described);
             let mut asynchronous = rules.asynchronous;
-            for device in cycle {
+            for device in cycles.into_iter().flatten() {
                 asynchronous[device] = false;
             }
             rules = Self::by_completion(graph, asynchronous);
@@ -150,10 +157,11 @@ impl Rules {
         }
     }
 
-    /// Devices that wait for each other in a circle, in that order.
-    fn find_cycle(&self) -> Option<Vec<usize>> {
+    /// Circles of devices that wait for each other, in that order: where there is any, at least one, and of
+    /// several that share no device as many as one pass finds.
+    fn find_cycles(&self) -> Vec<Vec<usize>> {
         if self.all_in_turn() {
-            return None;
+            return Vec::new();
         }
         let by = Lists::from_pairs(self.waits_on.count(), || {
             let waits = self.waits_on.iter().enumerate();
@@ -171,20 +179,24 @@ impl Rules {
                 }
             }
         }
-        // Whatever is left waits for something that is left: following that runs into a circle.
-        let mut at = pending.iter().position(|&count| count > 0)?;
-        let mut step = vec![None; pending.len()];
-        let mut path = Vec::new();
-        loop {
-            if let Some(begin) = step[at] {
-                return Some(path.split_off(begin));
+        // Whatever is left waits for something that is left: following that runs into a circle, or into
+        // what was followed before.
+        let mut walked_from = vec![None; pending.len()];
+        let mut cycles = Vec::new();
+        for begin in (0..pending.len()).filter(|&device| pending[device] > 0) {
+            let mut path = Vec::new();
+            let mut next = Some(begin);
+            while let Some(at) = next.filter(|&at| walked_from[at].is_none()) {
+                walked_from[at] = Some(begin);
+                path.push(at);
+                let mut left = self.waits_on[at].iter().copied();
+                next = left.find(|&before| pending[before] > 0);
             }
-            step[at] = Some(path.len());
-            path.push(at);
-            at = *self.waits_on[at]
-                .iter()
-                .find(|&&before| pending[before] > 0)?;
+            if let Some(closing) = next.filter(|&at| walked_from[at] == Some(begin)) {
+                cycles.push(path.into_iter().skip_while(|&at| at != closing).collect());
+            }
         }
+        cycles
     }
 
     /// Names the devices of a cycle, but for those which are in it by their turn alone.

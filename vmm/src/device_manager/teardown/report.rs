@@ -107,8 +107,12 @@ impl TeardownRun {
         rules
     }
 
-    fn starts(&self) -> impl Fn(usize) -> (Instant, Instant) {
-        |device| (self.stamps[device].start, self.stamps[device].end)
+    /// In which order the devices were started; none for one that was removed before.
+    fn starts(&self) -> impl Fn(usize) -> Option<(Instant, Instant)> {
+        |device| {
+            let stamp = &self.stamps[device];
+            (stamp.outcome != Outcome::Removed).then_some((stamp.start, stamp.end))
+        }
     }
 
     /// The report, without what comes after the teardown; see [`vcpus_resumed`] and [`guest_ready`].

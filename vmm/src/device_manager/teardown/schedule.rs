@@ -9,7 +9,9 @@ use super::lists::Lists;
 use super::locks::Locks;
 use super::policy::Rules;
 
-use barrier::{Barrier, task_before};
+use barrier::Barrier;
+
+pub(super) use barrier::task_before;
 
 mod barrier;
 mod changes;

@@ -2,6 +2,7 @@
 
 use super::graph::Graph;
 use super::policy::Rules;
+use super::schedule::task_before;
 
 /// What held each device up.
 #[derive(Debug)]
@@ -15,11 +16,11 @@ pub struct Waits<'a> {
 
 impl<'a> Waits<'a> {
     /// For the times of a run under `rules`: `start` puts the devices in the order in which they were
-    /// started, `end` gives the end of each.
+    /// started, and has none for one that was not; `end` gives the end of each.
     pub fn new<S: Ord, E: Ord>(
         graph: &Graph,
         rules: &'a Rules,
-        start: impl Fn(usize) -> S,
+        start: impl Fn(usize) -> Option<S>,
         end: impl Fn(usize) -> E,
     ) -> Self {
         let mut latest = Vec::new();
@@ -58,8 +59,8 @@ impl<'a> Waits<'a> {
     pub fn held_up_by<E: Ord>(&self, device: usize, end: impl Fn(usize) -> E) -> Option<usize> {
         let before = self.rules.waits_on[device].iter().copied();
         let barrier = self.rules.tasks.as_ref().and_then(|tasks| {
-            let waits_for = tasks.waits_for[device] as usize;
-            waits_for.checked_sub(1).map(|task| self.latest[task])
+            let until = task_before(self.rules, tasks, device) as usize;
+            until.checked_sub(1).map(|task| self.latest[task])
         });
         let lock = self.held_before[device].into_iter().flatten();
         before.chain(barrier).chain(lock).max_by_key(|&on| end(on))
@@ -67,8 +68,12 @@ impl<'a> Waits<'a> {
 }
 
 /// Pairs of devices of which the second got a lock directly after the first, for all parents' locks: no
-/// two of those that need one lock overlap, so the order of their starts is that of the lock.
-pub fn lock_order<S: Ord>(graph: &Graph, start: impl Fn(usize) -> S) -> Vec<(usize, usize)> {
+/// two of those that need one lock overlap, so the order of their starts is that of the lock. A device that
+/// was not started had none.
+pub fn lock_order<S: Ord>(
+    graph: &Graph,
+    start: impl Fn(usize) -> Option<S>,
+) -> Vec<(usize, usize)> {
     let mut lockers: Vec<Vec<usize>> = vec![Vec::new(); graph.len()];
     for device in 0..graph.len() {
         if let Some(parent) = graph.locked_parent(device) {
@@ -81,6 +86,7 @@ pub fn lock_order<S: Ord>(graph: &Graph, start: impl Fn(usize) -> S) -> Vec<(usi
     }
     let mut pairs = Vec::new();
     for lockers in &mut lockers {
+        lockers.retain(|&device| start(device).is_some());
         lockers.sort_by_key(|&device| start(device));
         pairs.extend(lockers.windows(2).map(|pair| (pair[0], pair[1])));
     }

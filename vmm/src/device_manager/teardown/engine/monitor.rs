@@ -61,6 +61,9 @@ impl Monitor {
 
     /// Takes a device out of the teardown. One that has not been started ends as removed, without being
     /// called, and whoever waited for it goes on. The observer may be told on this thread.
+    ///
+    /// What is behind it has to have ended, or to be removed first, as in the kernel: the device that it is
+    /// behind does not wait for them.
     pub fn remove(&self, device: usize) -> Result<Removal, GraphError> {
         self.crew.remove(device)
     }

@@ -47,7 +47,11 @@ impl Barrier {
 
 /// The task up to which all must have ended before the device starts. Every device of a list has what the
 /// rules give its first: that one may be removed.
-pub(super) fn task_before(rules: &Rules, tasks: &Tasks, device: usize) -> u32 {
+pub(in crate::device_manager::teardown) fn task_before(
+    rules: &Rules,
+    tasks: &Tasks,
+    device: usize,
+) -> u32 {
     if rules.asynchronous[device] {
         tasks.waits_for[device]
     } else {

@@ -18,11 +18,11 @@ fn a_barrier_is_held_up_by_the_task_that_ends_last_and_not_by_the_last_task() {
         .with_async("u", "", 0);
     let rules = rules(&machine, TeardownPolicy::Cookie);
     let (starts, ends) = ([10, 0, 0], [11, 1, 10]);
-    let waits = Waits::new(&machine.graph, &rules, |on| starts[on], |on| ends[on]);
+    let waits = Waits::new(&machine.graph, &rules, |on| Some(starts[on]), |on| ends[on]);
     assert_eq!(waits.held_up_by(0, |on| ends[on]), Some(2));
     assert_eq!(waits.held_up_by(1, |on| ends[on]), None);
     let ends = [11, 10, 1];
-    let waits = Waits::new(&machine.graph, &rules, |on| starts[on], |on| ends[on]);
+    let waits = Waits::new(&machine.graph, &rules, |on| Some(starts[on]), |on| ends[on]);
     assert_eq!(waits.held_up_by(0, |on| ends[on]), Some(1));
 }
 
@@ -34,7 +34,7 @@ fn a_lock_is_waited_for_until_the_one_before_gives_it_back() {
     }
     let rules = rules(&machine, TeardownPolicy::Completion);
     let (starts, ends) = ([9, 3, 0, 5], [10, 5, 3, 9]);
-    let waits = Waits::new(&machine.graph, &rules, |on| starts[on], |on| ends[on]);
+    let waits = Waits::new(&machine.graph, &rules, |on| Some(starts[on]), |on| ends[on]);
     let held_up_by = |device: usize| waits.held_up_by(device, |on| ends[on]);
     assert_eq!(
         [0, 1, 2, 3].map(held_up_by),
