@@ -10,7 +10,7 @@ use api::events::EventKind;
 use api::report::Cause;
 use api::state::VmState;
 
-use super::plan::{Plan, root_port};
+use super::design::{Design, root_port};
 use super::process::Sundown;
 use super::tiny::{POWER_OFF, READY, RESET, Step};
 use super::{Scenario, Stage};

@@ -10,7 +10,7 @@ use api::events::{Event, EventKind};
 use api::report::Cause;
 use api::state::VmState;
 
-use super::plan::{Plan, root_port};
+use super::design::{Design, root_port};
 use super::tiny::READY;
 use super::{Scenario, Stage};
 

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, bail, ensure};
 use api::events::EventKind;
 use api::report::Cause;
 
+use super::design::Design;
 use super::machine::Machine;
-use super::plan::Plan;
 use super::{Scenario, Stage};
 
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use api::report::Cause;
 
+use super::design::{Design, pci_bridge, root_port, switch};
 use super::machine::Machine;
-use super::plan::{Plan, pci_bridge, root_port, switch};
 use super::usage::Usage;
 use super::{Scenario, Stage, soak};
 

@@ -12,7 +12,7 @@ use api::config::VmConfig;
 use api::error::ErrorCode;
 use serde_json::{Value, json};
 
-use super::plan::{self, Plan, root_port};
+use super::design::{self, Design, root_port};
 use super::process::Sundown;
 use super::tiny::READY;
 use super::{Scenario, Stage};
@@ -94,7 +94,7 @@ fn configurations(stage: &mut Stage) -> Result<()> {
     let process = stage.process()?;
 
     let with_drive = |file: &Path| {
-        let drive = plan::drive("d0", file);
+        let drive = design::drive("d0", file);
         serde_json::to_value(good.clone().with([root_port("rp0", [drive])]))
     };
     let changed = |pointer: &str, value: Value| -> Result<Value> {
@@ -148,8 +148,8 @@ fn configurations(stage: &mut Stage) -> Result<()> {
         bad(BadFile, NAMESPACE, Some("d0")),
     )?;
     let twice = good.clone().with([
-        root_port("rp0", [plan::drive("d0", &disk)]),
-        root_port("rp1", [plan::drive("d1", &disk)]),
+        root_port("rp0", [design::drive("d0", &disk)]),
+        root_port("rp1", [design::drive("d1", &disk)]),
     ]);
     refuse(
         "one file twice",
@@ -161,8 +161,8 @@ fn configurations(stage: &mut Stage) -> Result<()> {
         ),
     )?;
     let named_twice = good.clone().with([
-        root_port("rp0", [plan::drive("d0", &disk)]),
-        root_port("rp1", [plan::drive("d0", &other)]),
+        root_port("rp0", [design::drive("d0", &disk)]),
+        root_port("rp1", [design::drive("d0", &other)]),
     ]);
     refuse(
         "one name twice",
@@ -202,7 +202,7 @@ fn locked(stage: &mut Stage) -> Result<()> {
     let disk = stage.raw_file("disk", 4)?;
     let config = stage
         .tiny(&[READY])?
-        .with([root_port("rp0", [plan::drive("d0", &disk)])]);
+        .with([root_port("rp0", [design::drive("d0", &disk)])]);
     let first = stage.create(config.clone())?;
     let second = stage.process()?;
     let refusal = Refusal {

@@ -10,8 +10,8 @@ use api::report::{Cause, TeardownReport};
 use api::state::PolicyUpdate;
 use serde::{Deserialize, Serialize};
 
+use super::design::{Design, root_port};
 use super::machine::Machine;
-use super::plan::{Plan, root_port};
 use super::process::Sundown;
 use super::run::Place;
 use super::teardown::drives_behind_ports;

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use api::report::{Cause, GuestAct, GuestDevice, GuestOrder};
 
-use super::plan::{Plan, root_port};
+use super::design::{Design, root_port};
 use super::{Scenario, Stage};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario::new(

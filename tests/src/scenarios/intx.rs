@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::plan::{Plan, pci_bridge, root_port, switch};
+use super::design::{Design, pci_bridge, root_port, switch};
 use super::{Scenario, Stage};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario::new(

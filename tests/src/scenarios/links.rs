@@ -9,7 +9,7 @@ use api::events::EventKind;
 use api::report::{Cause, Outcome};
 use api::state::{TopologyNode, VmState};
 
-use super::plan::{Plan, root_port};
+use super::design::{Design, root_port};
 use super::teardown::device;
 use super::tiny::READY;
 use super::{Scenario, Stage};

@@ -10,7 +10,7 @@ use api::config::{TeardownPolicy, VmConfig};
 use api::report::TeardownReport;
 use api::state::VmState;
 
-use super::plan::Plan;
+use super::design::Design;
 use super::teardown::{drives_behind_ports, set_policy};
 use super::tiny::READY;
 use super::{Scenario, Stage};

@@ -1,12 +1,13 @@
 //! The system tests: what a machine must do on a true KVM, with a stock kernel as its guest.
 //! Layers, top down: `run` and `result`; a file a subject; `machine`, a running machine with its console
-//! and events; `process`, `plan`, `tiny`, `order`, what a machine is made of and checked by.
+//! and events; `process`, `design`, `tiny`, `order`, what a machine is made of and checked by.
 
 mod actions;
 mod api_calls;
 mod console;
 mod cpus;
 mod data;
+mod design;
 mod errors;
 pub mod figures;
 mod guest;
@@ -17,7 +18,6 @@ mod machine;
 mod measure;
 mod order;
 mod pci;
-mod plan;
 mod predictions;
 mod process;
 mod resets;

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use std::time::Instant;
 
+use super::design::{Design, pci_bridge, root_port, switch};
 use super::machine::Machine;
-use super::plan::{Plan, pci_bridge, root_port, switch};
 use super::teardown::drives_behind_ports;
 use super::{Scenario, Stage};
 

@@ -6,7 +6,7 @@ use api::config::{TeardownPolicy, VmConfig};
 use api::plan::PolicyPlan;
 use api::report::TeardownReport;
 
-use super::plan::{Device, Plan, pci_bridge, root_port, switch};
+use super::design::{Design, Device, pci_bridge, root_port, switch};
 use super::teardown::{device, drives_behind_ports, set_policy};
 use super::{Scenario, Stage};
 
@@ -46,11 +46,14 @@ const MS: u64 = 1_000_000;
 /// What scheduling, files and an emulated host may add to a plan, which knows of modelled latencies only.
 /// How near it comes is a figure, which the notes have.
 const BEYOND_PLAN: u64 = 500 * MS;
+/// Of policies whose plans are so far apart, the quicker is the quicker.
+const APART: u64 = 100 * MS;
 
 fn run(stage: &mut Stage, topology: fn(&Stage) -> Result<VmConfig>) -> Result<()> {
     let config = topology(stage)?.words("sundown.drives=1");
     let mut machine = stage.launch_ready(config)?;
     let plans = machine.client().plan().context("vm.plan failed")?;
+    let mut totals = Vec::new();
     for policy in TeardownPolicy::ALL {
         let plan = plans
             .host
@@ -61,12 +64,22 @@ fn run(stage: &mut Stage, topology: fn(&Stage) -> Result<VmConfig>) -> Result<()
         set_policy(&mut machine, policy)?;
         let report = machine.reboot()?;
         compare(plan, &report)?;
+        totals.push((policy, plan.total_ns, report.teardown_ns));
         stage.note(format!(
             "{policy}: planned {:.1} ms, measured {:.1} ms",
             plan.total_ns as f64 / MS as f64,
             report.teardown_ns as f64 / MS as f64,
         ));
         machine.ready()?;
+    }
+    for &(policy, planned, took) in &totals {
+        for &(other, other_planned, other_took) in &totals {
+            ensure!(
+                planned + APART > other_planned || took < other_took,
+                "{policy} was planned to be quicker than {other} by {} ms, but took {took} and {other_took} ns",
+                (other_planned - planned) / MS
+            );
+        }
     }
     machine.end()
 }

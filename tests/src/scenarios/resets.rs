@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use api::report::Cause;
 
-use super::plan::{Plan, root_port};
+use super::design::{Design, root_port};
 use super::{Scenario, Stage};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario::new(

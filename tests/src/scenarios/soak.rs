@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use api::report::Cause;
 
-use super::plan::{Plan, pci_bridge, root_port, switch};
+use super::design::{Design, pci_bridge, root_port, switch};
 use super::tiny::{READY, RESET};
 use super::usage::Usage;
 use super::{Scenario, Stage};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use api::config::VmConfig;
 
+use super::design::{self, Design};
 use super::machine::Machine;
-use super::plan::{self, Plan};
 use super::process::Sundown;
 use super::tiny::{self, Step};
 
@@ -73,13 +73,13 @@ impl Stage {
     }
 
     /// A drive on a new raw file of 4 MiB.
-    pub(super) fn drive(&self, id: &str) -> Result<plan::Device> {
-        Ok(plan::drive(id, self.raw_file(id, 4)?))
+    pub(super) fn drive(&self, id: &str) -> Result<design::Device> {
+        Ok(design::drive(id, self.raw_file(id, 4)?))
     }
 
     /// A machine whose guest is stock Linux and does what it is told over its console.
     pub(super) fn linux(&self) -> VmConfig {
-        let mut config = plan::machine(&self.files.kernel);
+        let mut config = design::machine(&self.files.kernel);
         config.payload.initramfs = Some(self.files.initramfs.clone());
         config.words("console=ttyS0 quiet panic=-1 sundown.job=obey")
     }
@@ -91,7 +91,7 @@ impl Stage {
             .find(|path| !path.exists())
             .unwrap_or_default();
         tiny::write(&path, steps)?;
-        Ok(plan::machine(&path).memory_mib(64))
+        Ok(design::machine(&path).memory_mib(64))
     }
 
     /// A new folder for a process.

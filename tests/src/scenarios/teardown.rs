@@ -5,8 +5,8 @@ use api::config::TeardownPolicy;
 use api::report::{DeviceReport, TeardownReport};
 use api::state::PolicyUpdate;
 
+use super::design::{Design, Device, pci_bridge, root_port, switch};
 use super::machine::Machine;
-use super::plan::{Device, Plan, pci_bridge, root_port, switch};
 use super::tiny::READY;
 use super::{Scenario, Stage};
 

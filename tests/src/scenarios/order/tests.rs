@@ -5,7 +5,7 @@ use std::path::Path;
 use api::config::TeardownPolicy;
 use api::report::{Cause, DeviceReport, GuestReport, Outcome};
 
-use super::super::plan::{Plan, drive, machine, root_port};
+use super::super::design::{Design, drive, machine, root_port};
 use super::*;
 
 fn config() -> VmConfig {

@@ -149,7 +149,7 @@ pub(super) fn machine(kernel: &Path) -> VmConfig {
 }
 
 /// What a scenario changes of a plain machine.
-pub(super) trait Plan: Sized {
+pub(super) trait Design: Sized {
     /// Devices on the root bus, after those that are there.
     fn with(self, devices: impl IntoIterator<Item = Device>) -> Self;
     /// The consumer is shut down before the supplier.
@@ -162,7 +162,7 @@ pub(super) trait Plan: Sized {
     fn words(self, words: &str) -> Self;
 }
 
-impl Plan for VmConfig {
+impl Design for VmConfig {
     fn with(mut self, devices: impl IntoIterator<Item = Device>) -> Self {
         self.pci.extend(devices.into_iter().map(|device| device.0));
         self
