@@ -124,7 +124,7 @@ fn faster(ns: u64, longest: u64) -> String {
 }
 
 fn policy(policy: TeardownPolicy) -> String {
-    word(&policy)
+    policy.to_string()
 }
 
 fn cause(cause: Cause) -> String {

@@ -1,15 +1,16 @@
 //! `check`: reports from files, held against the rules of their policies. Needs no machine.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use api::config::TeardownPolicy;
 use api::json;
 use api::report::TeardownReport;
 use serde::Serialize;
 use vmm::check::{Violation, check};
 
-use crate::show::name;
+use crate::command;
 
 /// A report does not keep a rule.
 pub const VIOLATED: u8 = 1;
@@ -23,8 +24,8 @@ struct Verdict<'a> {
     file: String,
     /// The report's number.
     number: u64,
-    /// Its policy, as JSON has it.
-    policy: String,
+    /// Its policy.
+    policy: TeardownPolicy,
     /// How many devices it has.
     devices: usize,
     /// What is wrong; empty if every rule holds.
@@ -53,7 +54,7 @@ pub fn run(files: &[PathBuf], as_json: bool, out: &mut impl Write) -> anyhow::Re
         .map(|(file, violations, report)| Verdict {
             file: file.clone(),
             number: report.number,
-            policy: name(report.policy),
+            policy: report.policy,
             devices: report.devices.len(),
             violations,
         })
@@ -105,15 +106,7 @@ fn said(verdict: &Verdict<'_>, name_file: bool) -> String {
 
 /// The reports of a file: one, or an array of them.
 pub fn read(file: &Path) -> anyhow::Result<Vec<TeardownReport>> {
-    let mut text = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin()
-            .read_to_end(&mut text)
-            .context("reading standard input")?;
-    } else {
-        text = std::fs::read(file).with_context(|| format!("reading `{}`", file.display()))?;
-    }
-    parse(&text).with_context(|| {
+    parse(&command::read(file)?).with_context(|| {
         format!(
             "reading the teardown reports of `{}` (one report, as `teardown N --json` prints it, or an array)",
             file.display()

@@ -8,7 +8,6 @@ mod topology;
 use std::fmt::Write;
 
 use anyhow::Context;
-use api::config::TeardownPolicy;
 use api::json;
 use api::state::{TeardownPolicyInfo, VmInfo, VmmPing};
 use serde::Serialize;
@@ -47,11 +46,7 @@ fn ping(ping: &VmmPing) -> String {
 }
 
 fn policy(policy: &TeardownPolicyInfo) -> String {
-    format!(
-        "{}, {} workers at most\n",
-        policy_name(policy.policy),
-        policy.workers
-    )
+    format!("{}, {} workers at most\n", policy.policy, policy.workers)
 }
 
 fn info(info: &VmInfo) -> String {
@@ -78,8 +73,7 @@ fn info(info: &VmInfo) -> String {
         "teardown",
         format!(
             "{}, {} workers at most",
-            policy_name(config.teardown.policy),
-            config.teardown.workers
+            config.teardown.policy, config.teardown.workers
         ),
     );
     line("on reset", name(config.on_reset));
@@ -137,10 +131,6 @@ pub(crate) fn name(value: impl Serialize) -> String {
     serde_json::to_value(value)
         .map(|value| plain(&value))
         .unwrap_or_default()
-}
-
-fn policy_name(policy: TeardownPolicy) -> String {
-    name(policy)
 }
 
 /// Nanoseconds as milliseconds, to the microsecond.

@@ -27,7 +27,7 @@ pub fn list(teardowns: &[TeardownSummary]) -> String {
             teardown.number.to_string(),
             teardown.boot.to_string(),
             name(teardown.cause),
-            name(teardown.policy),
+            teardown.policy.to_string(),
             ms(teardown.teardown_ns),
             some_ms(teardown.reset_ns),
             some_ms(teardown.reset_to_ready_ns),
@@ -61,7 +61,7 @@ pub fn report(report: &TeardownReport) -> String {
         report.number,
         report.boot,
         name(report.cause),
-        name(report.policy),
+        report.policy,
         report.workers_used,
         report.workers,
         table.draw()

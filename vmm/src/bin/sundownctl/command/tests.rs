@@ -1,0 +1,119 @@
+//! Command lines, and what they call.
+
+use std::collections::BTreeSet;
+
+use api::server::ROUTES;
+use clap::CommandFactory;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Command, clap::Error> {
+    let words = ["sundownctl", "--api-socket", "/s"]
+        .into_iter()
+        .chain(line.split_whitespace());
+    Arguments::try_parse_from(words).map(|arguments| arguments.command)
+}
+
+#[test]
+fn every_route_has_a_command() {
+    Arguments::command().debug_assert();
+    let commands = [
+        "ping",
+        "create /dev/null",
+        "boot",
+        "info",
+        "pause",
+        "resume",
+        "shutdown",
+        "reboot",
+        "power-button",
+        "delete",
+        "vmm-shutdown",
+        "topology",
+        "plan",
+        "teardown-policy",
+        "teardown-policy serial",
+        "teardowns",
+        "teardown 7",
+        "events",
+    ];
+    let called: BTreeSet<_> = commands
+        .iter()
+        .map(|line| parse(line).unwrap().into_call().unwrap())
+        .map(|call| {
+            (
+                call.method.to_string().to_lowercase(),
+                call.path.replace("/7", "/{n}"),
+            )
+        })
+        .collect();
+    let routes = ROUTES.iter().filter(|route| route.path != "/openapi.json");
+    let routes = routes
+        .map(|route| (route.method.to_owned(), route.path.to_owned()))
+        .collect();
+    assert_eq!(called, routes);
+}
+
+#[test]
+fn saved_reports_need_no_machine() {
+    let line = [
+        "sundownctl",
+        "page",
+        "a.json",
+        "b.json",
+        "--output",
+        "x.html",
+    ];
+    let arguments = Arguments::try_parse_from(line).unwrap();
+    assert!(matches!(
+        arguments.command,
+        Command::Page { reports, output } if reports.len() == 2 && output == Path::new("x.html")
+    ));
+    assert!(parse("page --output x.html").is_err());
+}
+
+#[test]
+fn a_trace_of_saved_reports_needs_no_machine_but_a_file_to_write() {
+    let line = [
+        "sundownctl",
+        "trace",
+        "a.json",
+        "b.json",
+        "--output",
+        "t.json",
+    ];
+    let arguments = Arguments::try_parse_from(line).unwrap();
+    assert!(matches!(
+        arguments.command,
+        Command::Trace { reports, output } if reports.len() == 2 && output == Path::new("t.json")
+    ));
+    assert!(parse("trace a.json").is_err());
+    assert!(parse("trace --output t.json").is_err());
+    let Command::Teardown { drawings, .. } = parse("teardown 7 --trace t.json").unwrap() else {
+        panic!("it is another command");
+    };
+    assert!(!drawings.is_empty());
+}
+
+#[test]
+fn a_policy_is_sent_as_json_has_it() {
+    let body = |line: &str| parse(line).unwrap().into_call().unwrap().body;
+    assert_eq!(
+        body("teardown-policy serial --workers 4"),
+        br#"{"policy":"serial","workers":4}"#
+    );
+    assert_eq!(body("teardown-policy --workers 4"), br#"{"workers":4}"#);
+    assert!(parse("teardown-policy fast").is_err());
+}
+
+#[test]
+fn the_help_says_which_commands_have_exit_codes_of_their_own() {
+    let help = Arguments::command().render_long_help().to_string();
+    assert!(help.contains("`check` and `measure` have exit codes of their own"));
+    for name in ["check", "measure"] {
+        let mut arguments = Arguments::command();
+        let command = arguments.find_subcommand_mut(name).unwrap();
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("Exit code"), "{name}");
+    }
+}
