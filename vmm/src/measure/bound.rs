@@ -6,7 +6,7 @@ use std::str::FromStr;
 use api::config::TeardownPolicy;
 use serde::Serialize;
 
-use super::{Figure, Reboot, Unit, policy_name};
+use super::{Figure, Reboot, Unit};
 
 /// Which side a bound is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -25,8 +25,11 @@ pub enum BoundError {
     #[error("a bound is FIGURE=VALUE or POLICY.FIGURE=VALUE, such as completion.teardown=520ms")]
     NoValue,
     /// No such policy.
-    #[error("there is no policy `{0}`; there are serial, cookie and completion")]
-    Policy(String),
+    #[error("there is no policy `{name}`; there are {}", TeardownPolicy::ALL.map(TeardownPolicy::name).join(", "))]
+    Policy {
+        /// What was given.
+        name: String,
+    },
     /// No such figure.
     #[error("there is no figure `{name}`; there are {}", Figure::ALL.map(Figure::name).join(", "))]
     Figure {
@@ -39,6 +42,11 @@ pub enum BoundError {
     /// No value of that figure.
     #[error("`{0}` is no ratio; give a number without a unit")]
     Ratio(String),
+    /// A speedup of what speedups are measured against.
+    #[error(
+        "serial has no speedup: it is what the others are compared with; bound theirs, as completion.speedup"
+    )]
+    SerialSpeedup,
 }
 
 /// A bound.
@@ -60,9 +68,11 @@ impl FromStr for Bound {
         let (policy, name) = match name.split_once('.') {
             None => (None, name),
             Some((policy, name)) => {
-                let known = |known: &TeardownPolicy| policy_name(*known) == policy;
-                let known = POLICIES.into_iter().find(known);
-                let policy = known.ok_or_else(|| BoundError::Policy(policy.to_owned()))?;
+                let known = |known: &TeardownPolicy| known.name() == policy;
+                let known = TeardownPolicy::ALL.into_iter().find(known);
+                let policy = known.ok_or_else(|| BoundError::Policy {
+                    name: policy.to_owned(),
+                })?;
                 (Some(policy), name)
             }
         };
@@ -70,6 +80,9 @@ impl FromStr for Bound {
         let figure = figure.ok_or_else(|| BoundError::Figure {
             name: name.to_owned(),
         })?;
+        if figure == Figure::Speedup && policy == Some(TeardownPolicy::Serial) {
+            return Err(BoundError::SerialSpeedup);
+        }
         let value = match figure.unit() {
             Unit::Time => time(value).ok_or_else(|| BoundError::Time(value.to_owned()))?,
             Unit::Ratio => number(value).ok_or_else(|| BoundError::Ratio(value.to_owned()))?,
@@ -81,12 +94,6 @@ impl FromStr for Bound {
         })
     }
 }
-
-const POLICIES: [TeardownPolicy; 3] = [
-    TeardownPolicy::Serial,
-    TeardownPolicy::Cookie,
-    TeardownPolicy::Completion,
-];
 
 fn number(text: &str) -> Option<f64> {
     let number = text.parse().ok();
@@ -120,19 +127,28 @@ pub struct Judged {
 }
 
 impl Bound {
-    /// The policies it speaks of that are not among those measured. The speedup speaks of `serial` too.
+    /// A policy it speaks of that is not among those measured. The speedup speaks of `serial` too, and needs
+    /// one to compare with it: without a policy of its own and none but `serial` measured, the default one.
     pub fn lacks(&self, measured: &[TeardownPolicy]) -> Option<TeardownPolicy> {
-        let serial = (self.figure == Figure::Speedup).then_some(TeardownPolicy::Serial);
+        let is_speedup = self.figure == Figure::Speedup;
+        let serial = is_speedup.then_some(TeardownPolicy::Serial);
         let needed = self.policy.into_iter().chain(serial);
-        needed.into_iter().find(|policy| !measured.contains(policy))
+        let lacking = needed.into_iter().find(|policy| !measured.contains(policy));
+        let alone = is_speedup && measured == [TeardownPolicy::Serial];
+        lacking.or_else(|| alone.then(TeardownPolicy::default))
+    }
+
+    /// Whether it is for reboots under `policy`. Nothing is faster than itself: a speedup is never of `serial`.
+    fn concerns(&self, policy: TeardownPolicy) -> bool {
+        match self.policy {
+            Some(own) => policy == own,
+            None => self.figure != Figure::Speedup || policy != TeardownPolicy::Serial,
+        }
     }
 
     /// Holds it against the reboots.
     pub fn judge(&self, side: Side, reboots: &[Reboot]) -> Judged {
-        let concerned = reboots.iter().filter(|reboot| match self.policy {
-            Some(policy) => reboot.policy == policy,
-            None => true,
-        });
+        let concerned = reboots.iter().filter(|reboot| self.concerns(reboot.policy));
         let mut worst: Option<(Option<f64>, u64)> = None;
         for reboot in concerned {
             let value = value(self.figure, reboot, reboots);
@@ -178,7 +194,7 @@ impl Bound {
 impl fmt::Display for Bound {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(policy) = self.policy {
-            write!(formatter, "{}.", policy_name(policy))?;
+            write!(formatter, "{policy}.")?;
         }
         write!(formatter, "{}", self.figure)
     }

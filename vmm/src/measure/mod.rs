@@ -2,6 +2,7 @@
 //! spreadsheets. Pure; `sundownctl measure` runs the reboots and writes what is made here.
 
 mod bound;
+mod choice;
 mod figure;
 mod spread;
 mod spreadsheet;
@@ -11,10 +12,11 @@ use api::config::TeardownPolicy;
 use api::report::{DeviceReport, Outcome, TeardownReport};
 
 pub use bound::{Bound, BoundError, Judged, Side};
+pub use choice::{DRAWN, drawn};
 pub use figure::{Figure, Unit};
 pub use spread::Spread;
 pub use spreadsheet::{devices_csv, teardowns_csv};
-pub use summary::{PolicySummary, Ratio, Summary};
+pub use summary::{PolicySummary, Ratio, Summary, quickest};
 
 use crate::check::Violation;
 
@@ -49,15 +51,6 @@ pub fn interleaved(
     rounds: u64,
 ) -> impl Iterator<Item = (u64, TeardownPolicy)> + '_ {
     (1..=rounds).flat_map(|round| policies.iter().map(move |&policy| (round, policy)))
-}
-
-/// The name of a policy, as JSON has it.
-pub fn policy_name(policy: TeardownPolicy) -> &'static str {
-    match policy {
-        TeardownPolicy::Serial => "serial",
-        TeardownPolicy::Cookie => "cookie",
-        TeardownPolicy::Completion => "completion",
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use api::report::{GuestOrder, Outcome};
 use serde::Serialize;
 
-use super::{Reboot, policy_name};
+use super::Reboot;
 
 #[derive(Serialize)]
 struct TeardownRow<'a> {
@@ -66,7 +66,7 @@ pub fn teardowns_csv(reboots: &[Reboot]) -> Result<String, csv::Error> {
         TeardownRow {
             reboot,
             round: measured.round,
-            policy: policy_name(measured.policy),
+            policy: measured.policy.name(),
             teardown: report.number,
             boot: report.boot,
             cause: report.cause,
@@ -110,7 +110,7 @@ pub fn devices_csv(reboots: &[Reboot]) -> Result<String, csv::Error> {
             DeviceRow {
                 reboot,
                 round: measured.round,
-                policy: policy_name(measured.policy),
+                policy: measured.policy.name(),
                 teardown: report.number,
                 device: &device.id,
                 class: &device.class,

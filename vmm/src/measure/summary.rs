@@ -5,7 +5,7 @@ use api::plan::Plans;
 use serde::Serialize;
 
 use super::bound::quotient;
-use super::{Bound, Figure, Judged, Reboot, Side, Spread};
+use super::{Bound, Figure, Judged, Reboot, Side, Spread, drawn};
 
 /// What one policy came to. Times in nanoseconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -72,6 +72,8 @@ pub struct Summary {
     pub bounds: Vec<Judged>,
     /// Devices that failed or were given up, and violations, a sentence each.
     pub problems: Vec<String>,
+    /// The numbers of the teardowns that the page and the trace have; see [`drawn`].
+    pub page_has: Vec<u64>,
 }
 
 impl Summary {
@@ -109,6 +111,10 @@ impl Summary {
                 .map(|(side, bound)| bound.judge(*side, reboots))
                 .collect(),
             problems: reboots.iter().flat_map(problems).collect(),
+            page_has: drawn(reboots, policies)
+                .iter()
+                .map(|reboot| reboot.report.number)
+                .collect(),
         }
     }
 
@@ -117,6 +123,17 @@ impl Summary {
         let mut ratios = self.ratios.iter();
         ratios.find(|ratio| ratio.figure == figure && ratio.policy == policy)
     }
+}
+
+/// The policy whose median teardown was the shortest; none where no reboot was measured.
+pub fn quickest(reboots: &[Reboot]) -> Option<TeardownPolicy> {
+    let medians = TeardownPolicy::ALL.into_iter().filter_map(|policy| {
+        let own = reboots.iter().filter(|reboot| reboot.policy == policy);
+        let spread = Spread::of_ns(own.map(|reboot| reboot.report.teardown_ns));
+        Some((spread?.median, policy))
+    });
+    let quickest = medians.min_by_key(|(median, _)| *median);
+    quickest.map(|(_, policy)| policy)
 }
 
 fn of_policy(policy: TeardownPolicy, reboots: &[Reboot], plans: Option<&Plans>) -> PolicySummary {

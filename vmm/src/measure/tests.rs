@@ -113,6 +113,7 @@ fn bounds_are_read_with_their_units() {
         ("speedup=inf", "no ratio"),
         ("fast.teardown=3s", "no policy `fast`"),
         ("latency=3s", "no figure `latency`"),
+        ("serial.speedup=1", "serial has no speedup"),
     ] {
         let error = text.parse::<Bound>().unwrap_err().to_string();
         assert!(error.contains(said), "{text}: {error}");
@@ -151,6 +152,21 @@ fn a_bound_knows_which_policies_it_needs() {
     assert_eq!(lacks("teardown=1s", &[Completion]), None);
     assert_eq!(lacks("cookie.teardown=1s", &[Completion]), Some(Cookie));
     assert_eq!(lacks("speedup=2", &[Completion]), Some(Serial));
+    assert_eq!(lacks("speedup=2", &[Serial]), Some(Completion));
+    assert_eq!(lacks("speedup=2", &[Serial, Cookie]), None);
+}
+
+#[test]
+fn a_speedup_for_all_policies_leaves_serial_out() {
+    let reboots = reboots(&[(400, 100), (900, 300), (800, 100)]);
+    let judged = |side: Side, bound: &str| bound.parse::<Bound>().unwrap().judge(side, &reboots);
+    let held = judged(Side::Min, "speedup=3");
+    assert_eq!(
+        (held.holds, held.worst, held.teardown),
+        (true, Some(3.0), Some(4))
+    );
+    assert!(!judged(Side::Min, "speedup=3.1").holds);
+    assert!(judged(Side::Max, "speedup=8").holds);
 }
 
 #[test]
@@ -202,4 +218,43 @@ fn a_summary_is_json_that_scripts_can_read() {
     assert_eq!(json["ratios"][0]["of_medians"], 4.0);
     assert_eq!(json["bounds"][0]["bound"], "teardown");
     assert_eq!(json["bounds"][0]["holds"], true);
+}
+
+#[test]
+fn the_quickest_policy_has_the_shortest_median_teardown() {
+    assert_eq!(quickest(&[]), None);
+    let measured = reboots(&[(400, 100), (200, 300), (250, 900)]);
+    assert_eq!(quickest(&measured), Some(Serial), "250 against 300");
+    assert_eq!(quickest(&reboots(&[(400, 100)])), Some(Completion));
+}
+
+#[test]
+fn a_short_series_is_drawn_whole() {
+    let measured = reboots(&[(400, 100); DRAWN / 2]);
+    let summary = summary(&measured, &[]);
+    let all: Vec<u64> = (1..=DRAWN as u64).collect();
+    assert_eq!(summary.page_has, all);
+}
+
+#[test]
+fn of_a_long_series_the_median_the_slowest_and_trouble_are_drawn() {
+    let rounds: Vec<_> = (1..=15).map(|round| (400 + round, 100 + round)).collect();
+    let mut measured = reboots(&rounds);
+    measured[4].report.devices[0].outcome = Outcome::TimedOut;
+    measured[7].report.serial_sum_ns += 1;
+    measured[7].violations = crate::check::check(&measured[7].report);
+    // Round 8 is the median of 15, round 15 the slowest; teardowns 5 and 8 had trouble.
+    let short = summary(&measured, &[]);
+    assert_eq!(short.page_has, [5, 8, 15, 16, 29, 30]);
+    assert_eq!(short.reboots, 30, "figures are of all");
+    for reboot in &mut measured {
+        reboot.report.devices[0].outcome = Outcome::TimedOut;
+    }
+    let page_has = summary(&measured, &[]).page_has;
+    assert_eq!(page_has.len(), DRAWN);
+    assert!(
+        [15, 16, 29, 30]
+            .iter()
+            .all(|number| page_has.contains(number))
+    );
 }

@@ -19,7 +19,7 @@ use api::plan::Plans;
 use api::state::{PolicyUpdate, VmState};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
-use vmm::measure::{Bound, Reboot, Side, Summary, interleaved, policy_name};
+use vmm::measure::{Bound, Reboot, Side, Summary, interleaved, quickest};
 
 use crate::command::{Arguments, parse_policy, read};
 use folder::Folder;
@@ -41,13 +41,17 @@ pub const MORE_HELP: &str = "\
 Bounds: --max FIGURE=VALUE and --min FIGURE=VALUE, for one policy POLICY.FIGURE=VALUE. A bound has to hold
 in every reboot that it is for. Figures: teardown, critical-path, vcpu-pause, rest, reset, ready and
 guest-span with values such as 520ms or 1.5s; efficiency, guest-overlap and speedup (serial's teardown of the
-same round ÷ this one) with plain numbers.
+same round ÷ this one, for every policy but serial) with plain numbers.
 
   --max completion.teardown=520ms --max ready=30s --min completion.speedup=3
 
 Exit code, the first that applies: 3 a device failed or was given up; 4 an order rule was violated; 1 not all
 reboots could be measured (what was measured is written); 5 a bound was missed; 0 all is well. 2: the command
-line is wrong, or the output folder is not empty.";
+line is wrong, or the output folder is not empty.
+
+page.html and trace.json have at most 24 teardowns; of a longer series, each policy's median and slowest, and
+those with trouble. The other files have all. An interrupt or a TERM ends the measurement and the sundown that
+it started, and what was measured is written; after a KILL that sundown goes on, and has to be ended by hand.";
 
 /// Who asks for the resets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -190,15 +194,13 @@ impl MeasureArguments {
         }
         for (at, policy) in self.policy.iter().enumerate() {
             if self.policy[..at].contains(policy) {
-                let name = policy_name(*policy);
-                wrong_usage(&format!("--policy names {name} twice"));
+                wrong_usage(&format!("--policy names {policy} twice"));
             }
         }
         for (_, bound) in self.bounds() {
             if let Some(policy) = bound.lacks(&self.policy) {
-                let name = policy_name(policy);
                 wrong_usage(&format!(
-                    "the bound on {bound} needs the policy {name}; add it to --policy"
+                    "the bound on {bound} needs the policy {policy}; add it to --policy"
                 ));
             }
         }
@@ -221,14 +223,24 @@ impl Measurement<'_> {
         let program = self.arguments.sundown.clone();
         let program = program.unwrap_or_else(process::beside);
         self.progress.step(&format!("{} starts", program.display()));
-        let sundown = Sundown::start(&program, self.folder, config)?;
+        let sundown = Sundown::start(&program, self.folder, config, self.interrupted)?;
         let client = sundown.client(self.arguments.limit());
         let created = client.create(config).context("creating the machine");
         let measured = created
-            .and_then(|()| self.series(&client, None))
+            .and_then(|()| self.series(&client, false))
             .map_err(|error| sundown.with_last_words(error));
+        if measured.is_ok()
+            && let Some(policy) = quickest(&self.reboots)
+        {
+            // Ending shuts the devices down once more, under the last policy of the order. Where it cannot be
+            // changed, that costs time and nothing else.
+            let _ = client.set_teardown_policy(PolicyUpdate {
+                policy: Some(policy),
+                workers: None,
+            });
+        }
         self.progress.step("sundown ends");
-        sundown.end(measured)
+        sundown.end(measured, self.arguments.limit(), self.interrupted)
     }
 
     /// Measures the machine that runs there, and leaves it running under the policy that it had.
@@ -240,7 +252,7 @@ impl Measurement<'_> {
             info.state
         );
         let policy = client.teardown_policy().context("looking at the policy")?;
-        let measured = self.series(client, Some(info.boot));
+        let measured = self.series(client, true);
         let policy = PolicyUpdate {
             policy: Some(policy.policy),
             workers: None,
@@ -249,7 +261,8 @@ impl Measurement<'_> {
         measured.and(restored.context("setting the policy that the machine had"))
     }
 
-    fn series(&mut self, client: &Client, boot: Option<u64>) -> anyhow::Result<()> {
+    /// Measures the machine there, which runs already or is booted for it.
+    fn series(&mut self, client: &Client, runs: bool) -> anyhow::Result<()> {
         // A plan is for comparison; without one, measuring goes on.
         self.plans = client.plan().ok();
         let mut series = Series::new(
@@ -257,7 +270,7 @@ impl Measurement<'_> {
             self.arguments,
             self.interrupted,
             self.progress,
-            boot.unwrap_or(0),
+            runs,
         )?;
         series.run(&self.arguments.order(), self.folder, &mut self.reboots)
     }

@@ -98,19 +98,22 @@ impl Folder {
         self.write_file(&name, json)
     }
 
-    /// Writes all that is made of the reboots.
+    /// Writes all that is made of the reboots: figures of all of them, a page and a trace of those that the
+    /// summary names.
     pub fn write(&self, reboots: &[Reboot], summary: &Summary) -> anyhow::Result<()> {
-        let reports: Vec<TeardownReport> =
-            reboots.iter().map(|reboot| reboot.report.clone()).collect();
+        let reports: Vec<_> = reboots.iter().map(|reboot| &reboot.report).collect();
         let json = |value: serde_json::Result<Vec<u8>>| value.context("writing results as JSON");
-        self.write_file(ALL_REPORTS, &json(serde_json::to_vec_pretty(&reports))?)?;
+        // What says most and takes least first: a full disk leaves that.
         self.write_file(SUMMARY, &json(serde_json::to_vec_pretty(summary))?)?;
         let csv = |text: Result<String, _>| text.context("writing results as CSV");
         self.write_file(TEARDOWNS, csv(teardowns_csv(reboots))?.as_bytes())?;
         self.write_file(DEVICES, csv(devices_csv(reboots))?.as_bytes())?;
-        let trace = json(serde_json::to_vec(&trace::trace(&reports)))?;
-        self.write_file(TRACE, &trace)?;
-        self.write_file(PAGE, page::document(&reports).as_bytes())
+        self.write_file(ALL_REPORTS, &json(serde_json::to_vec_pretty(&reports))?)?;
+        let is_drawn = |report: &&TeardownReport| summary.page_has.contains(&report.number);
+        let drawn: Vec<TeardownReport> = reports.into_iter().filter(is_drawn).cloned().collect();
+        self.write_file(PAGE, page::document(&drawn).as_bytes())?;
+        let trace = json(serde_json::to_vec(&trace::trace(&drawn)))?;
+        self.write_file(TRACE, &trace)
     }
 
     fn write_file(&self, name: &str, contents: &[u8]) -> anyhow::Result<()> {

@@ -5,12 +5,13 @@ use std::env;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use api::client::Client;
+use api::client::{Client, ClientError};
 use api::config::{SerialMode, VmConfig};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
@@ -19,7 +20,9 @@ use super::folder::{CONSOLE, Folder, LOG};
 
 /// How long it may take to answer, once started.
 const START: Duration = Duration::from_secs(30);
-/// How long it may take to end when asked to: it shuts the machine's devices down.
+/// How long one question may take until it answers; then it is asked again.
+const PING: Duration = Duration::from_secs(1);
+/// How long it may take to end when asked to, at least: it shuts the machine's devices down.
 const END: Duration = Duration::from_secs(60);
 /// How long after a signal it is killed.
 const TERM: Duration = Duration::from_secs(5);
@@ -46,7 +49,12 @@ pub fn beside() -> PathBuf {
 impl Sundown {
     /// Starts `program`, its log going to the folder, and waits until it answers. `config` is the machine
     /// that it will have.
-    pub fn start(program: &Path, folder: &Folder, config: &VmConfig) -> anyhow::Result<Self> {
+    pub fn start(
+        program: &Path,
+        folder: &Folder,
+        config: &VmConfig,
+        interrupted: &AtomicBool,
+    ) -> anyhow::Result<Self> {
         let sockets = tempfile::Builder::new()
             .prefix("sundown-measure-")
             .tempdir()
@@ -75,17 +83,41 @@ impl Sundown {
                     program.display()
                 )
             })?;
-        let sundown = Self {
+        let mut sundown = Self {
             child,
             sockets,
             logs,
         };
-        match sundown.client(START).wait_until_ready(START) {
-            Ok(_) => Ok(sundown),
-            Err(error) => {
-                let error = anyhow!(error).context("waiting for sundown to answer");
-                Err(sundown.with_last_words(error))
+        match sundown.answers(interrupted) {
+            Ok(()) => Ok(sundown),
+            Err(error) => Err(sundown.with_last_words(error)),
+        }
+    }
+
+    /// Waits until it answers.
+    fn answers(&mut self, interrupted: &AtomicBool) -> anyhow::Result<()> {
+        let client = self.client(PING);
+        let begin = Instant::now();
+        loop {
+            let error = match client.ping() {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if interrupted.load(Ordering::Relaxed) {
+                bail!("interrupted, waiting for sundown to answer");
             }
+            if let Some(status) = self.child.try_wait().context("waiting for sundown")? {
+                bail!("sundown ended with {status} before it answered");
+            }
+            // Its socket is not there yet, or it is slow; anything else does not get better.
+            let may_pass = matches!(
+                error,
+                ClientError::Connect { .. } | ClientError::Timeout { .. }
+            );
+            if !may_pass || begin.elapsed() >= START {
+                return Err(anyhow!(error).context("waiting for sundown to answer"));
+            }
+            sleep(POLL);
         }
     }
 
@@ -109,30 +141,58 @@ impl Sundown {
         anyhow!(text)
     }
 
-    /// Ends it. After a measurement that went well it is asked to, and must end well.
-    pub fn end(mut self, measured: anyhow::Result<()>) -> anyhow::Result<()> {
+    /// Ends it. After a measurement that went well it is asked to, and must end well. It first shuts the
+    /// machine's devices down, under the policy that is set; as slow as they are, it has `limit` for that,
+    /// and never less than a minute. An interrupt ends the waiting.
+    pub fn end(
+        mut self,
+        measured: anyhow::Result<()>,
+        limit: Duration,
+        interrupted: &AtomicBool,
+    ) -> anyhow::Result<()> {
         measured?;
-        self.client(END)
-            .vmm_shutdown()
-            .context("asking sundown to end")?;
-        match self.wait(END)? {
+        let limit = limit.max(END);
+        let begin = Instant::now();
+        let client = self.client(limit);
+        // On a thread of its own: the answer may take as long as the devices do. A call that is left behind
+        // ends with the process that it asks.
+        let asked = thread::spawn(move || client.vmm_shutdown());
+        let ends = "waiting for sundown to shut the machine down and end";
+        while !asked.is_finished() {
+            if interrupted.load(Ordering::Relaxed) {
+                bail!("interrupted, {ends}");
+            }
+            sleep(POLL);
+        }
+        let answer = asked
+            .join()
+            .map_err(|_| anyhow!("the call to end sundown broke off"))?;
+        answer.context("asking sundown to end")?;
+        match self.wait(limit.saturating_sub(begin.elapsed()), interrupted)? {
             Some(status) if status.success() => Ok(()),
             Some(status) => {
                 let error = anyhow!("sundown ended with {status}");
                 Err(self.with_last_words(error))
             }
+            None if interrupted.load(Ordering::Relaxed) => bail!("interrupted, {ends}"),
             None => bail!(
-                "sundown had not ended {} s after it was asked to",
-                END.as_secs()
+                "sundown had not ended {} s after it was asked to (--time-limit)",
+                limit.as_secs()
             ),
         }
     }
 
-    fn wait(&mut self, limit: Duration) -> anyhow::Result<Option<std::process::ExitStatus>> {
+    /// Waits until it has ended, `limit` is over or `interrupted` is set.
+    fn wait(
+        &mut self,
+        limit: Duration,
+        interrupted: &AtomicBool,
+    ) -> anyhow::Result<Option<ExitStatus>> {
         let begin = Instant::now();
         loop {
             let status = self.child.try_wait().context("waiting for sundown")?;
-            if status.is_some() || begin.elapsed() >= limit {
+            let is_over = begin.elapsed() >= limit || interrupted.load(Ordering::Relaxed);
+            if status.is_some() || is_over {
                 return Ok(status);
             }
             sleep(POLL);
@@ -154,9 +214,13 @@ impl Drop for Sundown {
             return;
         }
         self.signal(Signal::TERM);
-        if !matches!(self.wait(TERM), Ok(Some(_))) {
+        // Nothing interrupts this one: it is short.
+        if !matches!(self.wait(TERM, &AtomicBool::new(false)), Ok(Some(_))) {
             self.signal(Signal::KILL);
             let _ = self.child.wait();
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use api::client::{Client, ClientError, Events, Method};
 use api::config::TeardownPolicy;
-use api::events::EventKind;
+use api::events::{CAPACITY, EventKind, GapReason};
 use api::json;
 use api::report::TeardownReport;
-use api::state::PolicyUpdate;
+use api::state::{BootMarker, PolicyUpdate};
 use vmm::check::check;
-use vmm::measure::{Reboot, policy_name};
+use vmm::measure::Reboot;
 
 use super::folder::Folder;
 use super::progress::Progress;
@@ -35,21 +35,35 @@ pub struct Series<'a> {
     deadline: Instant,
     /// The boot that the machine is in; 0 before the first.
     boot: u64,
+    /// Whether its guest is ready already.
+    is_ready: bool,
 }
 
 impl<'a> Series<'a> {
-    /// Follows the events of a VMM from now on. Its machine is in this boot; 0 before the first.
+    /// Follows the events of a VMM from now on. Its machine runs already, or was created and is to be booted.
     pub fn new(
         client: &'a Client,
         arguments: &MeasureArguments,
         interrupted: &'a AtomicBool,
         progress: &'a Progress,
-        boot: u64,
+        runs: bool,
     ) -> anyhow::Result<Self> {
         let limit = Duration::from_secs(arguments.time_limit);
+        let events = || client.events(None).context("following the events");
+        let (events, boot, is_ready) = if runs {
+            let look = || client.info().context("looking at the machine");
+            let (events, info) = within_a_boot(look, events, |info| info.boot)?;
+            let is_marker = |marker: &BootMarker| {
+                marker.value == arguments.ready_marker && marker.boot == info.boot
+            };
+            let is_ready = info.boot_markers.iter().any(is_marker);
+            (events, info.boot, is_ready)
+        } else {
+            (events()?, 0, false)
+        };
         Ok(Self {
             client,
-            events: client.events(None).context("following the events")?,
+            events,
             interrupted,
             progress,
             trigger: arguments.trigger,
@@ -58,6 +72,7 @@ impl<'a> Series<'a> {
             doing: String::new(),
             deadline: Instant::now() + limit,
             boot,
+            is_ready,
         })
     }
 
@@ -74,36 +89,20 @@ impl<'a> Series<'a> {
         // Before the guest can ask for its first reset.
         self.set_policy(first)?;
         self.begin("the first boot".to_owned());
-        let markers = self.first_boot()?;
-        if !markers {
+        if self.boot == 0 {
+            self.client.boot().context("booting the machine")?;
+            self.booted()?;
+        }
+        if !self.is_ready {
             self.ready()?;
         }
         for (at, &(round, policy)) in order.iter().enumerate() {
-            let name = policy_name(policy);
-            self.begin(format!("reboot {} of {} ({name})", at + 1, order.len()));
+            self.begin(format!("reboot {} of {} ({policy})", at + 1, order.len()));
             let next = order.get(at + 1).map(|&(_, policy)| policy);
             let reboot = self.reboot(round, policy, next, folder, reboots);
             reboot.with_context(|| self.doing.clone())?;
         }
         Ok(())
-    }
-
-    /// Boots a machine that was created. Returns whether one that runs is ready already.
-    fn first_boot(&mut self) -> anyhow::Result<bool> {
-        if self.boot > 0 {
-            let markers = self
-                .client
-                .info()
-                .context("looking at the machine")?
-                .boot_markers;
-            let ready = |value: u8, boot: u64| value == self.ready_marker && boot == self.boot;
-            return Ok(markers
-                .iter()
-                .any(|marker| ready(marker.value, marker.boot)));
-        }
-        self.client.boot().context("booting the machine")?;
-        self.booted()?;
-        Ok(false)
     }
 
     fn begin(&mut self, doing: String) {
@@ -128,8 +127,7 @@ impl<'a> Series<'a> {
         })?;
         ensure!(
             under == policy,
-            "teardown {number} ran under {}: the guest asked for it before the policy was set",
-            policy_name(under)
+            "teardown {number} ran under {under}: the guest asked for it before the policy was set"
         );
         self.teardown(number)?;
         let ready = self.booted().and_then(|()| {
@@ -224,12 +222,10 @@ impl<'a> Series<'a> {
             if let Some(found) = wanted(&event) {
                 return Ok(found);
             }
+            if let Some(end) = end(&event) {
+                bail!("{end}, waiting for {what}");
+            }
             match event {
-                EventKind::VmPoweredOff => {
-                    bail!("the guest switched itself off, waiting for {what}")
-                }
-                EventKind::VmStopped => bail!("the machine was stopped, waiting for {what}"),
-                EventKind::VmDeleted => bail!("the machine was deleted, waiting for {what}"),
                 EventKind::Warning { message } => {
                     self.progress.step(&format!("warning: {message}"))
                 }
@@ -269,7 +265,7 @@ impl<'a> Series<'a> {
             workers: None,
         };
         let set = self.client.set_teardown_policy(update);
-        set.with_context(|| format!("setting the policy {}", policy_name(policy)))
+        set.with_context(|| format!("setting the policy {policy}"))
     }
 
     /// Fetches a report and keeps it as it is.
@@ -282,3 +278,41 @@ impl<'a> Series<'a> {
         json::from_slice(&answer).with_context(fetching)
     }
 }
+
+/// Why an event leaves nothing to wait for, if it does.
+fn end(event: &EventKind) -> Option<String> {
+    match event {
+        EventKind::VmPoweredOff => Some("the guest switched itself off".to_owned()),
+        EventKind::VmStopped => Some("the machine was stopped".to_owned()),
+        EventKind::VmDeleted => Some("the machine was deleted".to_owned()),
+        // What was waited for may be among them.
+        EventKind::Gap { reason, lost } => Some(match reason {
+            GapReason::Overrun => format!(
+                "{lost} events were lost: more happened than sundown keeps ({CAPACITY} events) before they were read"
+            ),
+            GapReason::Restarted => "sundown was started anew".to_owned(),
+        }),
+        _ => None,
+    }
+}
+
+/// Follows the events of a machine that runs, and looks at it, in one and the same boot: else a reset between
+/// the two would be missed, or be waited for in vain.
+fn within_a_boot<I, E>(
+    look: impl Fn() -> anyhow::Result<I>,
+    follow: impl Fn() -> anyhow::Result<E>,
+    boot: impl Fn(&I) -> u64,
+) -> anyhow::Result<(E, I)> {
+    let mut before = look()?;
+    loop {
+        let events = follow()?;
+        let after = look()?;
+        if boot(&before) == boot(&after) {
+            return Ok((events, after));
+        }
+        before = after;
+    }
+}
+
+#[cfg(test)]
+mod tests;

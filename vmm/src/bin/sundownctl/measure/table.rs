@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use vmm::measure::{Figure, PolicySummary, Spread, Summary, policy_name};
+use vmm::measure::{Figure, PolicySummary, Spread, Summary};
 
 use crate::table::{Align, Table};
 
@@ -33,7 +33,7 @@ const LINES: [(&str, Cell); 11] = [
 pub fn draw(summary: &Summary) -> String {
     let mut head = vec![("", Align::Left)];
     let policies = || summary.policies.iter();
-    head.extend(policies().map(|policy| (policy_name(policy.policy), Align::Right)));
+    head.extend(policies().map(|policy| (policy.policy.name(), Align::Right)));
     let mut table = Table::new(&head);
     for (name, cell) in LINES {
         let mut row = vec![name.to_owned()];
@@ -58,6 +58,15 @@ pub fn draw(summary: &Summary) -> String {
     if summary.problems.is_empty() && summary.reboots > 0 {
         let _ = writeln!(text, "every device shut down, every order rule kept");
     }
+    if summary.page_has.len() < summary.reboots {
+        let _ = writeln!(
+            text,
+            "page.html and trace.json have {} of the {} teardowns: of each policy the median and the slowest, \
+             and those with trouble; the other files have all",
+            summary.page_has.len(),
+            summary.reboots
+        );
+    }
     text
 }
 
@@ -67,11 +76,7 @@ fn compared(summary: &Summary, policy: &PolicySummary) -> Option<String> {
     let rounds = teardown.of_rounds;
     let mut line = format!(
         "{} against {}: teardown {:.2} times faster (rounds {:.2} to {:.2})",
-        policy_name(policy.policy),
-        policy_name(teardown.reference),
-        teardown.of_medians,
-        rounds.min,
-        rounds.max
+        policy.policy, teardown.reference, teardown.of_medians, rounds.min, rounds.max
     );
     if let Some(reset) = summary.ratio(Figure::Reset, policy.policy) {
         let _ = write!(line, ", reset to running {:.2}", reset.of_medians);
