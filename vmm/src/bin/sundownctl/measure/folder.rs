@@ -131,6 +131,10 @@ fn remove(path: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use api::config::TeardownPolicy;
+    use api::report::Outcome;
+
+    use super::super::table;
     use super::*;
 
     #[test]
@@ -153,5 +157,60 @@ mod tests {
         assert!(!path.join("reports/teardown-007.json").exists());
         assert!(path.join("notes.txt").exists());
         assert!(path.join("reports/notes.txt").exists());
+    }
+
+    /// A series of reboots, numbered from 1.
+    fn series(reboots: u64) -> (Vec<Reboot>, Summary) {
+        let policy = TeardownPolicy::Completion;
+        let numbered = |number| {
+            let mut report = crate::show::tests::report();
+            (report.number, report.policy) = (number, policy);
+            report.teardown_ns += number;
+            for device in &mut report.devices {
+                device.outcome = Outcome::Done;
+            }
+            Reboot {
+                round: number,
+                policy,
+                report,
+                ready_ns: None,
+                violations: Vec::new(),
+            }
+        };
+        let measured: Vec<_> = (1..=reboots).map(numbered).collect();
+        let summary = Summary::new(&measured, &[policy], reboots, None, &[], None);
+        (measured, summary)
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_written_costs_no_figures() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temporary.path(), false).unwrap();
+        fs::create_dir(temporary.path().join(PAGE)).unwrap();
+        let (measured, summary) = series(2);
+        let error = format!("{:#}", folder.write(&measured, &summary).unwrap_err());
+        assert!(error.contains(PAGE), "{error}");
+        for name in [SUMMARY, TEARDOWNS, DEVICES, ALL_REPORTS] {
+            assert!(temporary.path().join(name).is_file(), "there is no {name}");
+        }
+    }
+
+    #[test]
+    fn of_a_long_series_the_page_has_what_the_summary_names() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temporary.path(), false).unwrap();
+        let (measured, summary) = series(31);
+        folder.write(&measured, &summary).unwrap();
+        assert_eq!(summary.page_has, [16, 31]);
+        let read = |name: &str| fs::read_to_string(temporary.path().join(name)).unwrap();
+        let page = read(PAGE);
+        let has = |number: u64| page.contains(&format!("Teardown {number} "));
+        assert!(has(16) && has(31) && !has(15) && !has(30));
+        let all: Vec<TeardownReport> = serde_json::from_str(&read(ALL_REPORTS)).unwrap();
+        assert_eq!(all.len(), 31);
+        let said = table::draw(&summary);
+        assert!(said.contains("have 2 of the 31 teardowns"), "{said}");
+        let (_, short) = series(24);
+        assert!(!table::draw(&short).contains("page.html"));
     }
 }
