@@ -44,6 +44,18 @@ struct Listed {
     given_up: AtomicBool,
 }
 
+impl Targets {
+    /// What the guest has done to the devices, by number. Nothing to one that was given up: the guest does
+    /// not see it any more, and what it had noted is of an earlier boot because its teardown never ended.
+    fn guest_acts(&self) -> Vec<GuestActs> {
+        let acts = |listed: &Listed| match listed.given_up.load(Ordering::Acquire) {
+            true => GuestActs::default(),
+            false => listed.device.guest_acts(),
+        };
+        self.0.iter().map(acts).collect()
+    }
+}
+
 impl Target for Targets {
     fn shut_down(
         &self,
@@ -108,8 +120,7 @@ impl DeviceManager {
     /// What the guest has done to the devices in the present boot, by number. With all vCPUs paused, and
     /// before the teardown, which makes the devices forget it.
     pub fn guest_acts(&self) -> Vec<GuestActs> {
-        let listed = self.targets.0.iter();
-        listed.map(|listed| listed.device.guest_acts()).collect()
+        self.targets.guest_acts()
     }
 
     /// The devices as a teardown has them.
@@ -260,3 +271,6 @@ impl Drop for DeviceManager {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
