@@ -10,9 +10,9 @@ use std::time::Instant;
 pub enum Act {
     /// CC.EN went from 0 to 1 (NVMe base 2.0, section 3.1.3.5).
     Enable,
-    /// A Delete I/O Submission Queue command succeeded (NVMe 5.7).
+    /// A Delete I/O Submission Queue command succeeded (NVMe base 2.0, section 5.7).
     DeleteSubmissionQueue,
-    /// A Delete I/O Completion Queue command succeeded (NVMe 5.6).
+    /// A Delete I/O Completion Queue command succeeded (NVMe base 2.0, section 5.6).
     DeleteCompletionQueue,
     /// CC.SHN was set to 01b, a normal shutdown.
     ShutdownNormal,
@@ -26,7 +26,7 @@ pub enum Act {
     BusMasterOff,
     /// A function level reset was initiated (PCIe base 6.0, section 6.6.2).
     FunctionReset,
-    /// Secondary Bus Reset went from 0 to 1 in a bridge's control register (PCIe 7.5.1.3.13).
+    /// Secondary Bus Reset went from 0 to 1 in a bridge's control register (PCIe base 6.0, section 7.5.1.3.13).
     SecondaryBusReset,
 }
 

@@ -15,7 +15,7 @@ pub struct GuestReport {
     /// From the first CC.SHN to the last CSTS.SHST = 10b, of those.
     pub span_ns: u64,
     /// The sum ÷ the span: 1 for one after the other, the number of drives for all at once. None without
-    /// a handshake that ended.
+    /// a handshake that ended, and where those that did took no time.
     pub overlap: Option<f64>,
     /// The devices that the guest did something to, in the order in which it began to take them down.
     /// Those that it only started come last.
@@ -53,6 +53,22 @@ pub struct GuestDevice {
     pub handshake: Option<ShutdownHandshake>,
 }
 
+impl GuestDevice {
+    /// When the guest was done with the handshake, in nanoseconds from the reset request and not before
+    /// CC.SHN was written; none without a handshake. That is when CSTS.SHST came to 10b. Of a handshake that
+    /// never came to it, it is the last read of CSTS, where the guest gave up waiting; without a read, the
+    /// write of CC.SHN: a guest that does not look does not wait.
+    pub fn handshake_end_ns(&self) -> Option<i64> {
+        let handshake = self.handshake?;
+        let polls = self.events.iter().find(|event| event.act == GuestAct::Poll);
+        let end = handshake
+            .completed_ns
+            .or_else(|| polls.map(|polls| polls.last_ns));
+        let requested = handshake.requested_ns;
+        Some(end.map_or(requested, |end| end.max(requested)))
+    }
+}
+
 /// One kind of act on a device's registers, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GuestEvent {
@@ -70,11 +86,11 @@ pub struct GuestEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GuestAct {
-    /// CC.EN went from 0 to 1 (NVMe 3.1.3.5).
+    /// CC.EN went from 0 to 1 (NVMe base 2.0, section 3.1.3.5).
     Enable,
-    /// Delete I/O Submission Queue (NVMe 5.2.4).
+    /// Delete I/O Submission Queue (NVMe base 2.0, section 5.7).
     DeleteSubmissionQueue,
-    /// Delete I/O Completion Queue (NVMe 5.2.3).
+    /// Delete I/O Completion Queue (NVMe base 2.0, section 5.6).
     DeleteCompletionQueue,
     /// CC.SHN was set to 01b, a normal shutdown.
     ShutdownNormal,
@@ -84,15 +100,15 @@ pub enum GuestAct {
     Poll,
     /// CC.EN went from 1 to 0.
     Disable,
-    /// Bus mastering was switched off in the command register (PCI 6.2.2).
+    /// Bus mastering was switched off in the command register (PCI 3.0, section 6.2.2).
     BusMasterOff,
-    /// A function level reset (PCIe 6.6.2).
+    /// A function level reset (PCIe base 6.0, section 6.6.2).
     FunctionReset,
-    /// Secondary Bus Reset was set in a bridge's control register (PCIe 7.5.1.3.13).
+    /// Secondary Bus Reset was set in a bridge's control register (PCIe base 6.0, section 7.5.1.3.13).
     SecondaryBusReset,
 }
 
-/// An NVMe shutdown handshake (NVMe 3.6).
+/// An NVMe shutdown handshake (NVMe base 2.0, section 3.6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShutdownHandshake {
     /// CC.SHN was written.
@@ -103,4 +119,48 @@ pub struct ShutdownHandshake {
     pub seen_ns: Option<i64>,
     /// Reads of CSTS from the request to that one.
     pub polls: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(completed_ns: Option<i64>, last_poll: Option<i64>) -> GuestDevice {
+        let poll = |last_ns| GuestEvent {
+            act: GuestAct::Poll,
+            first_ns: -90,
+            last_ns,
+            count: 2,
+        };
+        GuestDevice {
+            id: "nvme0".to_owned(),
+            class: "nvme".to_owned(),
+            address: None,
+            events: last_poll.map(poll).into_iter().collect(),
+            handshake: Some(ShutdownHandshake {
+                requested_ns: -100,
+                completed_ns,
+                seen_ns: None,
+                polls: 2,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_handshake_ends_when_it_completed_else_with_the_last_look_else_where_it_began() {
+        let end = |device: GuestDevice| device.handshake_end_ns();
+        assert_eq!(end(device(Some(-60), Some(-50))), Some(-60));
+        assert_eq!(end(device(None, Some(-50))), Some(-50));
+        assert_eq!(end(device(None, None)), Some(-100));
+        let mut none = device(None, Some(-50));
+        none.handshake = None;
+        assert_eq!(end(none), None);
+    }
+
+    #[test]
+    fn a_handshake_does_not_end_before_it_began() {
+        // A look at an earlier handshake.
+        assert_eq!(device(None, Some(-400)).handshake_end_ns(), Some(-100));
+        assert_eq!(device(Some(-101), None).handshake_end_ns(), Some(-100));
+    }
 }

@@ -1,6 +1,6 @@
 //! The head of a timeline: what its sides are, their ticks, and the whole machine's part.
 
-use api::report::TeardownReport;
+use api::report::{GuestDevice, TeardownReport};
 use maud::{Markup, html};
 
 use super::lane::place;
@@ -125,18 +125,10 @@ fn whole(report: &TeardownReport, lanes: &Lanes) -> Markup {
 
 /// From the first handshake's begin to the last one's end.
 fn span(report: &TeardownReport) -> Option<(i64, i64)> {
-    let handshakes = || {
-        report
-            .guest
-            .devices
-            .iter()
-            .filter_map(|device| device.handshake)
-    };
-    let first = handshakes().map(|handshake| handshake.requested_ns).min()?;
-    let last = handshakes()
-        .map(|handshake| handshake.completed_ns.unwrap_or(0))
-        .max()?;
-    Some((first, last))
+    let devices = || report.guest.devices.iter();
+    let first = devices().filter_map(|one| Some(one.handshake?.requested_ns));
+    let last = devices().filter_map(GuestDevice::handshake_end_ns);
+    first.min().zip(last.max())
 }
 
 /// How many ticks a side has without the script.

@@ -55,7 +55,7 @@ pub(super) fn colour(phases: &[String], name: &str) -> usize {
 /// What the guest did, drawn; `device` is none for one that it did nothing to.
 pub(super) fn guest(scale: &Scale, device: Option<&GuestDevice>) -> Markup {
     let deletion = device.and_then(deletion);
-    let handshake = device.and_then(|device| device.handshake);
+    let handshake = device.and_then(|device| device.handshake.zip(device.handshake_end_ns()));
     let marks = device.into_iter().flat_map(|device| &device.events);
     let marks = marks.filter(|event| mark(event.act) && event.last_ns >= scale.from_ns);
     let title = device.map(guest_hover).unwrap_or_default();
@@ -66,8 +66,7 @@ pub(super) fn guest(scale: &Scale, device: Option<&GuestDevice>) -> Markup {
                     i class="delete" style=(place(scale, first, last)) title=(title) {}
                 }
             }
-            @if let Some(handshake) = handshake {
-                @let end = handshake.completed_ns.unwrap_or(0);
+            @if let Some((handshake, end)) = handshake {
                 @let unfinished = if handshake.completed_ns.is_none() { " unfinished" } else { "" };
                 i class={ "handshake" (unfinished) }
                     style=(place(scale, handshake.requested_ns, end)) title=(title) {}
@@ -152,7 +151,10 @@ fn guest_hover(device: &GuestDevice) -> String {
                 "handshake: {} from {requested}",
                 milliseconds(end.abs_diff(handshake.requested_ns))
             ),
-            None => format!("handshake from {requested}, not finished before the reset"),
+            None => format!(
+                "handshake from {requested}, never completed; left at {}",
+                moment(device.handshake_end_ns().unwrap_or(handshake.requested_ns))
+            ),
         });
     }
     lines.extend(device.events.iter().map(|event| {

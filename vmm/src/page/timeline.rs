@@ -227,9 +227,10 @@ fn spoken(line: &Line<'_>) -> String {
             ", guest’s handshake from {}",
             moment(handshake.requested_ns)
         );
-        if let Some(end) = handshake.completed_ns {
-            text += &format!(" to {}", moment(end));
-        }
+        text += &match handshake.completed_ns {
+            Some(end) => format!(" to {}", moment(end)),
+            None => ", never completed".to_owned(),
+        };
     }
     text
 }

@@ -83,10 +83,7 @@ impl Track<'_> {
     /// From CC.SHN to CSTS.SHST = 10b, or to the guest's last look. Returns both ends.
     fn handshake(&self, events: &mut Vec<Event>) -> Option<(i64, i64)> {
         let handshake = self.device.handshake?;
-        let last_look = self.of(GuestAct::Poll).map(|polls| polls.last_ns);
-        let from = handshake.requested_ns;
-        let to = handshake.completed_ns.or(last_look).unwrap_or(from);
-        let to = to.max(from);
+        let (from, to) = (handshake.requested_ns, self.device.handshake_end_ns()?);
         let name = match handshake.completed_ns {
             Some(_) => "shutdown handshake",
             None => "shutdown handshake, never completed",

@@ -279,6 +279,37 @@ fn a_guest_that_keeps_no_order_and_a_report_that_keeps_no_rule_still_nest() {
 }
 
 #[test]
+fn reports_of_two_machines_at_one_time_and_whatever_figures_are_drawn_without_a_panic() {
+    let one = report(1, 77_000_000_000_123);
+    let drawn = events(std::slice::from_ref(&one)).len();
+    // One number, times that overlap, the later one first.
+    let later = report(1, one.at_ns + 5 * MS);
+    let both = events(&[later, one.clone()]);
+    let names = events(&[]).len();
+    let tracks = of_kind(&events(std::slice::from_ref(&one)), "M").count();
+    assert_eq!(both.len(), 2 * (drawn - tracks) + tracks);
+    assert!(tracks > names);
+
+    for (from, to) in [(u64::MAX, 0), (0, u64::MAX), (u64::MAX, u64::MAX), (0, 0)] {
+        let mut wild = one.clone();
+        (wild.at_ns, wild.teardown_start_ns, wild.teardown_ns) = (to, from, to);
+        (wild.reset_ns, wild.reset_to_ready_ns) = (Some(from), Some(to));
+        for device in &mut wild.devices {
+            (device.start_ns, device.end_ns) = (from, to);
+        }
+        for device in &mut wild.guest.devices {
+            for event in &mut device.events {
+                (event.first_ns, event.last_ns) = (i64::MAX, i64::MIN);
+            }
+            let handshake = device.handshake.as_mut().unwrap();
+            handshake.requested_ns = i64::MIN;
+            handshake.completed_ns = Some(i64::MAX);
+        }
+        assert!(events(&[wild, one.clone()]).len() > drawn);
+    }
+}
+
+#[test]
 fn no_reports_are_an_empty_trace() {
     assert!(events(&[]).iter().all(|event| event["ph"] == "M"));
 }

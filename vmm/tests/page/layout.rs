@@ -217,7 +217,7 @@ fn assert_bars(report: &TeardownReport, timeline: &Timeline) {
     for device in &report.guest.devices {
         let handshake = device.handshake.unwrap();
         let guest = timeline.guest.as_ref().unwrap();
-        let end = handshake.completed_ns.unwrap_or(0);
+        let end = device.handshake_end_ns().unwrap();
         let bar = rows[device.id.as_str()].handshake.unwrap();
         let what = format!("the handshake of {}", device.id);
         guest.assert_shows(&bar, handshake.requested_ns as f64, end as f64, &what);

@@ -36,9 +36,9 @@ pub fn guest_report(graph: &Graph, acts: &[GuestActs], at: Instant) -> GuestRepo
     // None sorts before Some: a drive that was only used was not yet begun with.
     devices.sort_by_key(|(begin, _)| (begin.is_none(), *begin));
 
-    let handshakes = || touched().filter_map(|(_, acts)| acts.handshake.map(|last| (last, acts)));
-    let ended: Vec<(Instant, Instant)> = handshakes()
-        .filter_map(|(handshake, _)| Some((handshake.requested, handshake.completed?)))
+    let ended: Vec<(Instant, Instant)> = touched()
+        .filter_map(|(_, acts)| acts.handshake)
+        .filter_map(|handshake| Some((handshake.requested, handshake.completed?)))
         .collect();
     let sum: u64 = ended
         .iter()
@@ -49,8 +49,9 @@ pub fn guest_report(graph: &Graph, acts: &[GuestActs], at: Instant) -> GuestRepo
     let span = first.zip(last).map_or(0, |(from, to)| nanos(from, to));
     GuestReport {
         order: order(
-            handshakes()
-                .map(|(handshake, acts)| (handshake.requested, left(&handshake, acts)))
+            devices
+                .iter()
+                .filter_map(|(_, one)| Some((one.handshake?.requested_ns, one.handshake_end_ns()?)))
                 .collect(),
         ),
         handshake_sum_ns: sum,
@@ -62,7 +63,7 @@ pub fn guest_report(graph: &Graph, acts: &[GuestActs], at: Instant) -> GuestRepo
 
 /// How the handshakes lie to each other: one that begins in the moment in which another ends overlaps
 /// nothing.
-fn order(mut handshakes: Vec<(Instant, Instant)>) -> GuestOrder {
+fn order(mut handshakes: Vec<(i64, i64)>) -> GuestOrder {
     handshakes.sort_unstable();
     let overlapped = || handshakes.windows(2).any(|pair| pair[1].0 < pair[0].1);
     match handshakes.len() {
@@ -71,16 +72,6 @@ fn order(mut handshakes: Vec<(Instant, Instant)>) -> GuestOrder {
         _ if overlapped() => GuestOrder::Parallel,
         _ => GuestOrder::Serial,
     }
-}
-
-/// When the guest was done with a handshake: at its end, or where it looked at it last.
-fn left(handshake: &Handshake, acts: &GuestActs) -> Instant {
-    let looked = acts.of(Act::Poll).map(|polls| polls.last);
-    handshake
-        .completed
-        .or(looked)
-        .unwrap_or(handshake.requested)
-        .max(handshake.requested)
 }
 
 /// When the guest began to take the device down. That it had started it is no part of it.
