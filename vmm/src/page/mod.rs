@@ -27,7 +27,15 @@ const STYLE: &str = concat!(
     include_str!("style/timeline.css"),
     include_str!("style/print.css")
 );
-const SCRIPT: &str = include_str!("script.js");
+// One block, so that no name of it is the whole page's.
+const SCRIPT: &str = concat!(
+    "\"use strict\";\n{\n",
+    include_str!("script/details.js"),
+    include_str!("script/axis.js"),
+    include_str!("script/timeline.js"),
+    include_str!("script/page.js"),
+    "}\n"
+);
 
 /// The page of these teardowns, one section each; of more than one, with a comparison first.
 pub fn document(reports: &[TeardownReport]) -> String {
