@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use super::facts::{order, some_time, time};
 use super::scale::{guest_start_ns, last_ns};
+use crate::measure::Spread;
 use crate::picture::{milliseconds, word};
 
 /// The comparison.
@@ -32,12 +33,11 @@ fn policies(reports: &[TeardownReport]) -> Markup {
         })
         .filter(|(_, group)| !group.is_empty())
         .collect();
-    let teardowns = |group: &[&TeardownReport]| -> Vec<u64> {
-        group.iter().map(|report| report.teardown_ns).collect()
-    };
+    let teardowns =
+        |group: &[&TeardownReport]| Spread::of_ns(group.iter().map(|report| report.teardown_ns));
     let slowest = groups
         .iter()
-        .filter_map(|(_, group)| median(teardowns(group)))
+        .filter_map(|(_, group)| Some(teardowns(group)?.median))
         .max();
     html! {
         div class="table" {
@@ -54,13 +54,13 @@ fn policies(reports: &[TeardownReport]) -> Markup {
                         tr {
                             th scope="row" { span class={ "policy " (word(policy)) } { (word(policy)) } }
                             td class="number" { (group.len()) }
-                            td class="number" { strong { (some_time(median(times.clone()))) } }
-                            td class="number" { (some_time(times.iter().copied().min())) }
-                            td class="number" { (some_time(times.iter().copied().max())) }
-                            td class="number" { (speed(slowest, median(times))) }
+                            td class="number" { strong { (some_time(times.map(|times| times.median))) } }
+                            td class="number" { (some_time(times.map(|times| times.min))) }
+                            td class="number" { (some_time(times.map(|times| times.max))) }
+                            td class="number" { (speed(slowest, times.map(|times| times.median))) }
                             td class="number" { (some_time(median(spans(group)))) }
                             td class="number" {
-                                (some_time(median(group.iter().filter_map(|report| report.reset_to_ready_ns).collect())))
+                                (some_time(median(group.iter().filter_map(|report| report.reset_to_ready_ns))))
                             }
                         }
                     }
@@ -70,9 +70,9 @@ fn policies(reports: &[TeardownReport]) -> Markup {
     }
 }
 
-fn spans(group: &[&TeardownReport]) -> Vec<u64> {
+fn spans(group: &[&TeardownReport]) -> impl Iterator<Item = u64> {
     let spans = group.iter().map(|report| report.guest.span_ns);
-    spans.filter(|&span| span > 0).collect()
+    spans.filter(|&span| span > 0)
 }
 
 /// How fast a time is, the slowest being 1.
@@ -83,10 +83,9 @@ fn speed(slowest: Option<u64>, ns: Option<u64>) -> String {
     }
 }
 
-/// The median; of an even number the lower of the two in the middle, so that it is one of them.
-fn median(mut times: Vec<u64>) -> Option<u64> {
-    times.sort_unstable();
-    times.get(times.len().saturating_sub(1) / 2).copied()
+/// The median as a measurement's summary has it.
+fn median(times: impl Iterator<Item = u64>) -> Option<u64> {
+    Spread::of_ns(times).map(|spread| spread.median)
 }
 
 /// A bar a teardown. Each is also the way to its section.
@@ -165,11 +164,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_is_one_of_the_times() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![7]), Some(7));
-        assert_eq!(median(vec![9, 1, 5]), Some(5));
-        assert_eq!(median(vec![9, 1, 5, 7]), Some(5));
+    fn the_slowest_has_speed_one_and_the_others_are_so_many_times_as_fast() {
+        assert_eq!(speed(Some(1000), Some(1000)), "1.0 ×");
         assert_eq!(speed(Some(1000), Some(100)), "10.0 ×");
+        assert_eq!(speed(Some(1000), Some(0)), "1000.0 ×");
+        assert_eq!(speed(None, Some(100)), "–");
     }
 }

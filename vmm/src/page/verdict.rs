@@ -1,7 +1,7 @@
 //! What a report comes to, in sentences: what held everything up, and how the guest went.
 
 use api::config::TeardownPolicy;
-use api::report::{GuestOrder, Outcome, TeardownReport};
+use api::report::{DeviceReport, GuestOrder, Outcome, TeardownReport};
 
 use super::facts::{count, grouped, handshakes, longest_critical, percent, took};
 use crate::picture::milliseconds;
@@ -58,13 +58,25 @@ fn beyond(report: &TeardownReport) -> Option<String> {
     if report.policy == TeardownPolicy::Serial || more < least {
         return None;
     }
-    let why = if report.workers_used >= report.workers {
+    let waited = |device: &&DeviceReport| device.start_ns.saturating_sub(device.ready_ns);
+    let long = |device: &&DeviceReport| waited(device) >= more.div_ceil(2);
+    let all_used = report.workers_used >= report.workers;
+    let delayed = report.devices.iter().filter(long);
+    let why = if all_used && delayed.clone().any(|device| device.asynchronous) {
         format!(
             "devices waited for one of the {} workers",
             grouped(u64::from(report.workers))
         )
+    } else if let Some(longest) = delayed.max_by_key(waited) {
+        format!(
+            "{} was ready {} before it was called, and that was not for want of a worker",
+            longest.id,
+            milliseconds(waited(&longest))
+        )
     } else {
-        "this is not the workers, of which some were free".to_owned()
+        "no device waited for half of that; it lies in several gaps between a device being ready \
+         and being called"
+            .to_owned()
     };
     Some(format!(
         "The teardown took {} beyond its critical path: {why}.",

@@ -8,4 +8,5 @@ mod browser;
 mod content;
 mod layout;
 mod samples;
+mod sayings;
 mod usage;

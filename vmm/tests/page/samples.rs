@@ -32,6 +32,10 @@ pub struct Machine {
     graph: Graph,
     costs: Vec<Duration>,
     buses: u32,
+    /// The bound on worker threads.
+    pub workers: u16,
+    /// How a device's time is spent: as a modelled latency, or by a call that holds a worker.
+    pub cost: fn(Duration) -> Cost,
 }
 
 impl Machine {
@@ -41,6 +45,8 @@ impl Machine {
             graph: Graph::new(),
             costs: Vec::new(),
             buses: 0,
+            workers: 64,
+            cost: Cost::latency,
         };
         for id in ["i8042", "rtc", "acpi", "reset", "boot-marker", "serial"] {
             let node = Node {
@@ -88,8 +94,8 @@ impl Machine {
 
     /// The report of one teardown.
     pub fn report(&self, number: u64, policy: TeardownPolicy, guest: Guest) -> TeardownReport {
-        let costs: Vec<Cost> = self.costs.iter().copied().map(Cost::latency).collect();
-        let plan = predict(&self.graph, policy, &costs, 64);
+        let costs: Vec<Cost> = self.costs.iter().copied().map(self.cost).collect();
+        let plan = predict(&self.graph, policy, &costs, self.workers.into());
         let at = Instant::now();
         let begin = at + Duration::from_micros(2_140);
         let stamps = plan.devices.iter().enumerate().map(|(device, planned)| {
@@ -118,7 +124,7 @@ impl Machine {
             graph: Arc::new(self.graph.clone()),
             rules: Arc::new(Rules::new(&self.graph, policy)),
             policy,
-            workers: 64,
+            workers: self.workers,
             workers_used: plan.workers_used as u16,
             begin,
             stamps: stamps.collect(),
