@@ -143,23 +143,22 @@ pub(super) fn guest_start_ns(guest: &GuestReport) -> Option<i64> {
         let handshakes = guest.devices.iter().filter_map(|device| device.handshake);
         handshakes.map(|handshake| handshake.requested_ns)
     };
-    let events = || {
+    // That a drive was started is no part of the way down, however shortly before. Of an act that came at
+    // boot and came again, the last time is what may lie near.
+    let acts = || {
         let events = guest.devices.iter().flat_map(|device| &device.events);
-        events.filter(|event| event.act != GuestAct::Enable && event.first_ns < 0)
+        let down = events.filter(|event| event.act != GuestAct::Enable);
+        down.flat_map(|event| [event.first_ns, event.last_ns])
+            .filter(|&at| at < 0)
     };
     match requests().filter(|&at| at < 0).min() {
         Some(first) => {
             let reach = first.saturating_sub(first.saturating_neg().max(100_000_000));
-            events()
-                .map(|event| event.first_ns)
-                .filter(|&at| at >= reach)
-                .chain([first])
-                .min()
+            acts().filter(|&at| at >= reach).chain([first]).min()
         }
         None => {
             const REACH_NS: i64 = -10_000_000_000;
-            let recent = events().map(|event| event.first_ns);
-            recent.filter(|&at| at >= REACH_NS).min()
+            acts().filter(|&at| at >= REACH_NS).min()
         }
     }
 }
@@ -171,7 +170,58 @@ pub(super) fn signed_ns(ns: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use api::report::{GuestDevice, GuestEvent, ShutdownHandshake};
+
     use super::*;
+
+    const MS: i64 = 1_000_000;
+
+    /// A guest with one drive. Acts are first and last milliseconds.
+    fn guest(acts: &[(GuestAct, i64, i64)], handshake_ms: Option<i64>) -> GuestReport {
+        let event = |&(act, first, last): &(GuestAct, i64, i64)| GuestEvent {
+            act,
+            first_ns: first * MS,
+            last_ns: last * MS,
+            count: 2,
+        };
+        let handshake = |at: i64| ShutdownHandshake {
+            requested_ns: at * MS,
+            completed_ns: None,
+            seen_ns: None,
+            polls: 0,
+        };
+        GuestReport {
+            devices: vec![GuestDevice {
+                id: "nvme0".to_owned(),
+                class: "nvme".to_owned(),
+                address: None,
+                events: acts.iter().map(event).collect(),
+                handshake: handshake_ms.map(handshake),
+            }],
+            ..GuestReport::default()
+        }
+    }
+
+    #[test]
+    fn that_a_drive_was_started_does_not_stretch_the_guests_side() {
+        let started = (GuestAct::Enable, -3_000, -3_000);
+        let start = |acts: &[_], handshake| guest_start_ns(&guest(acts, handshake));
+        assert_eq!(start(&[started], None), None);
+        assert_eq!(start(&[started], Some(-200)), Some(-200 * MS));
+        let just = (GuestAct::Enable, -250, -250);
+        assert_eq!(start(&[just], Some(-200)), Some(-200 * MS));
+        let off = (GuestAct::BusMasterOff, -50, -50);
+        assert_eq!(start(&[started, off], None), Some(-50 * MS));
+    }
+
+    #[test]
+    fn what_came_at_boot_too_begins_the_side_where_it_came_last() {
+        let off = (GuestAct::BusMasterOff, -60_000, -50);
+        assert_eq!(guest_start_ns(&guest(&[off], None)), Some(-50 * MS));
+        let deletes = (GuestAct::DeleteSubmissionQueue, -60_000, -210);
+        let start = guest_start_ns(&guest(&[deletes], Some(-200)));
+        assert_eq!(start, Some(-210 * MS));
+    }
 
     #[test]
     fn ticks_lie_on_the_scale_and_are_round() {
