@@ -1,5 +1,6 @@
 //! Headless Chromium: opens a page, runs a script in it, and hands back what that wrote down.
 
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
-/// How long a page may take to open and to be measured.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long a page may take to open and to be measured. Once more if it does not: a machine may be busy.
+const LIMITS: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(60)];
+/// So much of what a browser said last is in the message of a failure, in bytes.
+const TAIL: usize = 2000;
 
 /// What comes before everything else in the page: errors of scripts, and whatever the page's own policy
 /// had to forbid.
@@ -76,6 +79,12 @@ pub fn run(page: &str, window: Window, script: &str) -> Value {
 fn dump(file: &Path, folder: &Path, window: Window) -> String {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let browser = |attempt| opening(file, &folder.join(format!("profile{attempt}")), window);
+    answer(&LIMITS, folder, browser).unwrap_or_else(|failures| panic!("{failures}"))
+}
+
+/// A browser that opens the page.
+fn opening(file: &Path, profile: &Path, window: Window) -> Command {
     let mut command = Command::new(chromium());
     command
         .args([
@@ -93,31 +102,55 @@ fn dump(file: &Path, folder: &Path, window: Window) -> String {
             "--dump-dom",
         ])
         .arg(format!("--window-size={},1000", window.width))
-        .arg(format!(
-            "--user-data-dir={}",
-            folder.join("profile").display()
-        ));
+        .arg(format!("--user-data-dir={}", profile.display()));
     if window.dark {
         command.arg("--blink-settings=preferredColorScheme=0");
     }
+    command.arg(format!("file://{}", file.display()));
     command
-        .arg(format!("file://{}", file.display()))
+}
+
+/// What the browser writes within the limit of its attempt; else how every attempt failed, with what the
+/// browser said on its standard error.
+fn answer(
+    limits: &[Duration],
+    folder: &Path,
+    browser: impl Fn(usize) -> Command,
+) -> Result<String, String> {
+    let mut failures = String::new();
+    for (attempt, &limit) in limits.iter().enumerate() {
+        let said = folder.join(format!("said{attempt}"));
+        let fault = match attempt_once(browser(attempt), &said, limit) {
+            Ok(text) => return Ok(text),
+            Err(fault) => fault,
+        };
+        let said = std::fs::read(&said).unwrap_or_default();
+        let tail = &said[said.len().saturating_sub(TAIL)..];
+        let tail = String::from_utf8_lossy(tail);
+        failures += &format!("attempt {}: {fault}; it said last:\n{tail}\n", attempt + 1);
+    }
+    Err(failures)
+}
+
+fn attempt_once(mut command: Command, said: &Path, limit: Duration) -> Result<String, String> {
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(File::create(said).unwrap())
         // A group of its own, so that all of its processes can be ended.
         .process_group(0);
-    let mut browser = Browser(command.spawn().unwrap());
+    let mut browser = Browser(command.spawn().map_err(|error| error.to_string())?);
     let mut output = browser.0.stdout.take().unwrap();
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut dom = String::new();
-        let read = output.read_to_string(&mut dom).map(|_| dom);
+        let mut text = String::new();
+        let read = output.read_to_string(&mut text).map(|_| text);
         let _ = sender.send(read);
     });
-    match receiver.recv_timeout(LIMIT) {
-        Ok(dom) => dom.unwrap(),
-        Err(_) => panic!("Chromium has not shown the page within {LIMIT:?}"),
+    match receiver.recv_timeout(limit) {
+        Ok(Ok(text)) if text.is_empty() => Err("Chromium wrote nothing".to_owned()),
+        Ok(text) => text.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("Chromium has not shown the page within {limit:?}")),
     }
 }
 
@@ -154,5 +187,32 @@ fn chromium() -> &'static Path {
     match found {
         Ok(path) => path,
         Err(error) => panic!("no browser to test with:\n{error}"),
+    }
+}
+
+/// A shell in the place of the browser.
+fn shell(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command
+}
+
+#[test]
+fn a_browser_that_does_not_answer_is_tried_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let scripts = ["exec sleep 1000", "echo page"];
+    let limits = [Duration::ZERO, LIMITS[1]];
+    let answer = answer(&limits, folder.path(), |attempt| shell(scripts[attempt]));
+    assert_eq!(answer.as_deref(), Ok("page\n"));
+}
+
+#[test]
+fn a_failure_says_what_the_browser_said_in_every_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let scripts = ["echo no display >&2", "echo no memory >&2; exit 1"];
+    let failures = answer(&LIMITS, folder.path(), |attempt| shell(scripts[attempt]));
+    let failures = failures.unwrap_err();
+    for part in ["attempt 1: ", "no display", "attempt 2: ", "no memory"] {
+        assert!(failures.contains(part), "{failures}");
     }
 }
