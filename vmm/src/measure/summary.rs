@@ -1,5 +1,7 @@
 //! The summary of a series: what each policy came to, and what they differ by.
 
+use std::collections::HashMap;
+
 use api::config::TeardownPolicy;
 use api::plan::Plans;
 use serde::Serialize;
@@ -179,10 +181,9 @@ fn ratio(
         let values = values(policy).map(|(_, value)| value);
         Some(Spread::of_ratios(values)?.median)
     };
-    let rounds = values(policy).filter_map(|(round, value)| {
-        let (_, other) = values(reference).find(|(other, _)| *other == round)?;
-        quotient(other, value)
-    });
+    let references: HashMap<_, _> = values(reference).collect();
+    let rounds =
+        values(policy).filter_map(|(round, value)| quotient(*references.get(&round)?, value));
     Some(Ratio {
         figure,
         reference,
