@@ -158,6 +158,12 @@ impl LabHost {
                     folder.keep()
                 )
             }
+            (End::Stopped, _) => {
+                bail!(
+                    "the CPUs of the lab host halted and nothing woke them, as now and then happens to an emulated machine; try again{}",
+                    folder.keep()
+                )
+            }
             (End::Exited, None) => {
                 bail!("the lab host ended before the command did{}", folder.keep())
             }

@@ -11,6 +11,7 @@ pub mod host;
 mod image;
 pub mod kvm;
 pub mod parts;
+mod pulse;
 mod qemu;
 mod run_folder;
 pub mod scenarios;

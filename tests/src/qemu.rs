@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::host::LabHost;
+use crate::pulse::Pulse;
 
 /// L1's kernel console, in the run's folder.
 pub(crate) const CONSOLE_LOG: &str = "console.log";
@@ -17,6 +18,8 @@ pub(crate) const CONSOLE_LOG: &str = "console.log";
 pub(crate) const QEMU_LOG: &str = "qemu.log";
 
 const POLL: Duration = Duration::from_millis(20);
+/// A machine whose CPUs have done nothing for so long does nothing any more.
+const STILL: Duration = Duration::from_secs(60);
 /// Slots of the root bus that root ports take, from the first one on; the others hold the
 /// console, and what QEMU's machine puts there itself.
 const FIRST_SLOT: usize = 4;
@@ -35,6 +38,8 @@ pub(crate) enum Console {
 pub(crate) enum End {
     Exited,
     TimeOver,
+    /// Its CPUs had halted for good.
+    Stopped,
 }
 
 /// One run's machine.
@@ -72,19 +77,23 @@ impl Machine<'_> {
 
     fn wait(&self, child: &mut Child) -> Result<End> {
         let started = Instant::now();
+        let mut pulse = Pulse::of(child.id());
         loop {
             let ended = child.try_wait().context("could not wait for QEMU")?;
             if ended.is_some() {
                 return Ok(End::Exited);
             }
-            if started.elapsed() >= self.host.time_limit {
-                child
-                    .kill()
-                    .context("could not kill QEMU after its time limit")?;
-                child.wait().context("could not wait for QEMU")?;
-                return Ok(End::TimeOver);
-            }
-            sleep(POLL);
+            let end = if started.elapsed() >= self.host.time_limit {
+                End::TimeOver
+            } else if pulse.has_stopped(STILL) {
+                End::Stopped
+            } else {
+                sleep(POLL);
+                continue;
+            };
+            child.kill().context("could not kill QEMU")?;
+            child.wait().context("could not wait for QEMU")?;
+            return Ok(end);
         }
     }
 
