@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::facts::{order, some_time, time};
 use super::scale::{guest_start_ns, last_ns};
 use crate::measure::Spread;
-use crate::picture::{milliseconds, word};
+use crate::picture::milliseconds;
 
 /// The comparison.
 pub(super) fn comparison(reports: &[TeardownReport], keys: &[u64]) -> Markup {
@@ -52,7 +52,7 @@ fn policies(reports: &[TeardownReport]) -> Markup {
                     @for (policy, group) in &groups {
                         @let times = teardowns(group);
                         tr {
-                            th scope="row" { span class={ "policy " (word(policy)) } { (word(policy)) } }
+                            th scope="row" { span class={ "policy " (policy) } { (policy) } }
                             td class="number" { (group.len()) }
                             td class="number" { strong { (some_time(times.map(|times| times.median))) } }
                             td class="number" { (some_time(times.map(|times| times.min))) }
@@ -110,7 +110,7 @@ fn bars(reports: &[TeardownReport], keys: &[u64]) -> Markup {
                         a href={ "#teardown-" (key) } {
                             span class="who" {
                                 "Teardown " (report.number) " "
-                                span class={ "policy " (word(&report.policy)) } { (word(&report.policy)) }
+                                span class={ "policy " (report.policy) } { (report.policy) }
                             }
                             span class="stack" aria-hidden="true" {
                                 @for (class, ns) in parts(report) {

@@ -98,7 +98,7 @@ fn title(reports: &[TeardownReport]) -> String {
         [report] => format!(
             "Teardown {}: {}, by {}",
             report.number,
-            word(&report.policy),
+            report.policy,
             word(&report.cause)
         ),
         _ => format!("{} teardowns compared", reports.len()),

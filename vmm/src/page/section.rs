@@ -6,12 +6,11 @@ use maud::{Markup, PreEscaped, html};
 use super::facts::{cause, count, grouped, handshakes, order, some_time, time, trouble};
 use super::scale::{guest_start_ns, last_ns};
 use super::{legend, table, text, timeline, verdict};
-use crate::picture::word;
 
 /// The section. Its parts are called by `key`; one that is `alone` bears the page's heading.
 pub(super) fn section(report: &TeardownReport, key: u64, phases: &[String], alone: bool) -> Markup {
     let title = html! {
-        "Teardown " (report.number) " " span class={ "policy " (word(&report.policy)) } { (word(&report.policy)) }
+        "Teardown " (report.number) " " span class={ "policy " (report.policy) } { (report.policy) }
     };
     let sentences = verdict::sentences(report);
     html! {

@@ -6,7 +6,6 @@ use api::report::TeardownReport;
 
 use super::facts::{cause, grouped, handshakes, order, took, trouble};
 use super::verdict;
-use crate::picture::word;
 
 /// Where lines are broken.
 const WIDTH: usize = 72;
@@ -19,7 +18,7 @@ pub(super) fn text(report: &TeardownReport) -> String {
     let head = format!(
         "Teardown {}, policy {}, asked for by {}, ended boot {}",
         report.number,
-        word(&report.policy),
+        report.policy,
         cause(report.cause),
         report.boot
     );

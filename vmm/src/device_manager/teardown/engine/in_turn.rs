@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Instant;
 
+use api::report::Outcome;
 use devices::lifecycle::{Deadline, Phases};
 
 use super::crew::Ended;
@@ -14,8 +15,15 @@ use super::{Stamp, Teardown};
 /// Shuts the devices down one after the other.
 pub(super) fn run(teardown: &Teardown) -> Ended {
     let graph = &teardown.graph;
+    let begin = Instant::now();
     let mut stamps = Vec::new();
-    stamps.resize_with(graph.len(), || None);
+    // Each is overwritten: the synchronous order has every device.
+    stamps.resize_with(graph.len(), || Stamp {
+        start: begin,
+        end: begin,
+        phases: Phases::default(),
+        outcome: Outcome::TimedOut,
+    });
     for &device in &teardown.rules.lane {
         let start = Instant::now();
         let by = start + graph.node(device).deadline;
@@ -26,18 +34,17 @@ pub(super) fn run(teardown: &Teardown) -> Ended {
         let (outcome, at) = comes_to(result, by, now);
         let end = if at > now { sleep_until(at) } else { now };
         teardown.observer.ended(device, &outcome);
-        stamps[device] = Some(Stamp {
+        stamps[device] = Stamp {
             start,
             end,
             phases,
             outcome,
-        });
+        };
     }
     Ended {
         graph: Arc::clone(graph),
         rules: Arc::clone(&teardown.rules),
-        // The synchronous order has every device.
-        stamps: stamps.into_iter().flatten().collect(),
+        stamps,
         workers_used: 0,
         warnings: Vec::new(),
     }
