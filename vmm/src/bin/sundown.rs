@@ -17,7 +17,7 @@ use vmm::vmm::Vmm;
 
 /// A KVM virtual machine monitor whose reboots are parallel, in place, and measured.
 #[derive(Parser)]
-#[command(version, after_help = EXIT_CODES)]
+#[command(name = "sundown", version, after_help = EXIT_CODES)]
 struct Options {
     /// Unix socket to serve the REST API on; made with mode 0600.
     #[arg(long, value_name = "PATH", required_unless_present = "config")]
