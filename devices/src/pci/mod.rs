@@ -27,7 +27,7 @@ pub mod placement;
 pub mod root_complex;
 
 #[cfg(test)]
-mod fake;
+mod tests;
 
 pub use bar::Bar;
 pub use bridge::{Bridge, BridgeKind, BusNumbers};

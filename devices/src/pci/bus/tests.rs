@@ -1,7 +1,7 @@
 //! The tree: what can be where, the order of walks, functions of one device.
 
 use super::*;
-use crate::pci::fake::{Endpoint, bridge, place};
+use crate::pci::tests::fake::{Endpoint, bridge, place};
 
 fn drive(id: &str, device: u8) -> Node {
     Node::endpoint(id, place(device), Endpoint::drive())

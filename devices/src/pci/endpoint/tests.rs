@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::guest_acts::Act;
-use crate::pci::fake::{Line, NVME, Router};
 use crate::pci::intx::IntxPin;
 use crate::pci::msix::MsixLayout;
+use crate::pci::tests::fake::{Line, NVME, Router};
 
 struct Drive {
     config: EndpointConfig,

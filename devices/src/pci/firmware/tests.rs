@@ -1,7 +1,7 @@
 //! Bus numbers before a kernel starts.
 
 use super::*;
-use crate::pci::fake::{Endpoint, Guest, bridge, machine, place};
+use crate::pci::tests::fake::{Endpoint, Guest, bridge, machine, place};
 use crate::pci::{Address, BridgeKind, Node};
 
 fn nested(depth: usize) -> Node {

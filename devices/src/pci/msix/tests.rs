@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pci::fake::Router;
+use crate::pci::tests::fake::Router;
 
 const TABLE: u64 = 0x2000;
 const ENABLE: u32 = CONTROL_ENABLE;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pci::fake::{Endpoint, Guest, bridge, host_windows, machine, place};
+use crate::pci::tests::fake::{Endpoint, Guest, bridge, host_windows, machine, place};
 use crate::pci::{Bar, BridgeKind, Node, RootComplex, number_buses};
 
 struct Machine {

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pci::fake::{Endpoint, Guest, bridge, machine, place};
+use crate::pci::tests::fake::{Endpoint, Guest, bridge, machine, place};
 use crate::pci::{BridgeKind, number_buses};
 
 /// A reset control register that counts.

@@ -190,6 +190,4 @@ impl Teardown {
 }
 
 #[cfg(test)]
-mod explored;
-#[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ use TeardownPolicy::{Completion, Cookie, Serial};
 mod changes;
 mod crew;
 mod deadlines;
+mod explored;
 mod order;
 mod policies;
 mod random;

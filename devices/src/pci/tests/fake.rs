@@ -11,9 +11,9 @@ use vm_device::bus::MmioAddress;
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::*;
 use crate::interrupt::{IntxLine, MsiMessage, MsiRouter, Route};
 use crate::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
+use crate::pci::*;
 
 pub const NVME: Identity = Identity {
     vendor: 0x1B36,

@@ -8,11 +8,11 @@ mod model;
 mod sync;
 mod tests;
 
-#[path = "changes.rs"]
+#[path = "../changes.rs"]
 mod changes;
-#[path = "crew.rs"]
+#[path = "../crew.rs"]
 mod crew;
-#[path = "roles.rs"]
+#[path = "../roles.rs"]
 mod roles;
-#[path = "state.rs"]
+#[path = "../state.rs"]
 mod state;

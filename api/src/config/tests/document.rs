@@ -1,0 +1,148 @@
+//! How a configuration is read: shapes, unknown and misplaced fields, types, the examples.
+
+use super::*;
+
+#[test]
+fn a_tree_keeps_its_shape() {
+    let switch = bridge(
+        "upstream-port",
+        "up",
+        json!([bridge("downstream-port", "down0", json!([drive("d0")]))]),
+    );
+    let tree = json!([bridge("root-port", "rp0", json!([switch])), drive("d1")]);
+    let config = read(&machine(
+        tree,
+        json!([{ "consumer": "d1", "supplier": "rp0" }]),
+    ))
+    .unwrap();
+    let devices: Vec<_> = config
+        .devices()
+        .map(|(parent, device)| (parent, device.id(), device.class()))
+        .collect();
+    assert_eq!(
+        devices,
+        [
+            (None, "rp0", "root-port"),
+            (Some("rp0"), "up", "upstream-port"),
+            (Some("up"), "down0", "downstream-port"),
+            (Some("down0"), "d0", "nvme"),
+            (None, "d1", "nvme"),
+        ]
+    );
+    let place = "pci[0].children[0].children[0].children[0]";
+    assert_eq!(config.place_of("d0").as_deref(), Some(place));
+    assert_eq!(config.place_of("d2"), None);
+    let written = serde_json::to_value(&config).unwrap();
+    assert_eq!(read(&written).unwrap(), config);
+}
+
+#[test]
+fn unknown_fields_are_named_wherever_they_are() {
+    let mut top = machine(json!([]), json!([]));
+    top["memroy"] = json!(1);
+    assert_eq!(refused(&top).field.as_deref(), Some("memroy"));
+
+    let inside = machine(
+        json!([bridge(
+            "root-port",
+            "rp0",
+            json!([with(drive("d0"), "sreial", json!("x"))])
+        )]),
+        json!([]),
+    );
+    let message = refused_for(
+        &inside,
+        ErrorCode::Malformed,
+        "pci[0].children[0].sreial",
+        Some("d0"),
+    );
+    assert!(message.contains("unknown field `sreial`"), "{message}");
+
+    let namespace = json!({ "path": "/a", "readnoly": true });
+    let namespace = machine(
+        json!([with(drive("d0"), "namespaces", json!([namespace]))]),
+        json!([]),
+    );
+    refused_for(
+        &namespace,
+        ErrorCode::Malformed,
+        "pci[0].namespaces[0].readnoly",
+        Some("d0"),
+    );
+
+    let model = json!({ "latency": { "kind": "fixed", "ms": 5, "s": 1 } });
+    let model = machine(json!([with(drive("d0"), "teardown", model)]), json!([]));
+    refused_for(
+        &model,
+        ErrorCode::Malformed,
+        "pci[0].teardown.latency",
+        Some("d0"),
+    );
+
+    let link = machine(
+        json!([drive("d0")]),
+        json!([{ "consumer": "d0", "supplier": "d0", "kind": 1 }]),
+    );
+    assert_eq!(refused(&link).field.as_deref(), Some("links[0].kind"));
+}
+
+#[test]
+fn fields_of_another_type_of_device_are_refused() {
+    let port = with(
+        bridge("root-port", "rp0", json!([])),
+        "namespaces",
+        json!([]),
+    );
+    let message = refused_for(
+        &machine(json!([port]), json!([])),
+        ErrorCode::Malformed,
+        "pci[0]",
+        Some("rp0"),
+    );
+    assert!(message.contains("`namespaces`"), "{message}");
+    let nested = with(drive("d0"), "children", json!([]));
+    assert!(
+        refused(&machine(json!([nested]), json!([])))
+            .message
+            .contains("`children`")
+    );
+    let bare = json!({ "type": "nvme", "id": "d0" });
+    assert!(
+        refused(&machine(json!([bare]), json!([])))
+            .message
+            .contains("missing field `namespaces`")
+    );
+}
+
+#[test]
+fn wrong_types_are_named() {
+    let wrong = with(drive("d0"), "deadline_ms", json!("soon"));
+    refused_for(
+        &machine(json!([wrong]), json!([])),
+        ErrorCode::Malformed,
+        "pci[0].deadline_ms",
+        Some("d0"),
+    );
+    let unknown = json!([{ "type": "floppy", "id": "a" }]);
+    refused_for(
+        &machine(unknown, json!([])),
+        ErrorCode::Malformed,
+        "pci[0].type",
+        Some("a"),
+    );
+    let error = VmConfig::from_json(b"{ not json").unwrap_err();
+    assert!(error.message.contains("line 1"), "{error}");
+}
+
+#[test]
+fn the_examples_are_valid() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../resources/examples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        VmConfig::from_json(&std::fs::read(&path).unwrap())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        count += 1;
+    }
+    assert!(count >= 3);
+}

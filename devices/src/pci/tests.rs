@@ -1,0 +1,3 @@
+//! What the tests of the hierarchy's parts stand on.
+
+pub(super) mod fake;
