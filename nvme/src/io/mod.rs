@@ -1,0 +1,69 @@
+//! I/O commands of the NVM command set (NVM command set 1.0, section 3.2). Reads and cached writes run on
+//! the I/O thread; whatever may block long goes to the namespace's lane.
+
+mod clear;
+mod transfer;
+
+use std::sync::Arc;
+
+use crate::namespace::Namespace;
+use crate::respond::{Deferred, Outcome};
+use crate::session::Session;
+use crate::spec::command::io;
+use crate::spec::{ALL_NAMESPACES, Status, Submission};
+
+/// Maximum data transfer size as Identify says it: 2^8 pages, 1 MiB.
+pub(crate) const MDTS: u8 = 8;
+/// The same in bytes.
+const MAX_TRANSFER: u64 = crate::spec::PAGE << MDTS;
+
+/// Executes an I/O command. Guest values are in `command`, copied once.
+pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
+    // Neither fused commands nor SGLs are supported, and Identify says so.
+    if command.flags != 0 {
+        return Outcome::Done(Err(Status::INVALID_FIELD));
+    }
+    if command.opcode == io::FLUSH && command.nsid == ALL_NAMESPACES {
+        return Outcome::Later(Box::new(transfer::flush_all));
+    }
+    let result = match session.drive.namespace(command.nsid) {
+        Ok(namespace) => dispatch(session, namespace, command),
+        Err(status) => Err(status),
+    };
+    result.unwrap_or_else(|status| Outcome::Done(Err(status)))
+}
+
+fn dispatch(
+    session: &Session,
+    namespace: &Arc<Namespace>,
+    command: &Submission,
+) -> Result<Outcome, Status> {
+    match command.opcode {
+        io::READ => transfer::read(session, namespace, command),
+        io::WRITE => transfer::write(session, namespace, command),
+        io::FLUSH => Ok(on_lane(namespace, |_, namespace, _| namespace.flush())),
+        io::WRITE_ZEROES => {
+            namespace.check_writable()?;
+            Ok(on_lane(namespace, clear::write_zeroes))
+        }
+        io::DATASET_MANAGEMENT => {
+            namespace.check_writable()?;
+            Ok(on_lane(namespace, clear::manage))
+        }
+        _ => Err(Status::INVALID_OPCODE),
+    }
+}
+
+/// Runs `work` on the namespace's lane.
+fn on_lane(
+    namespace: &Arc<Namespace>,
+    work: impl FnOnce(&Session, &Namespace, &Submission) -> Result<(), Status> + Send + 'static,
+) -> Outcome {
+    let namespace = Arc::clone(namespace);
+    Outcome::Later(Box::new(move |responder| {
+        let lane = Arc::clone(&namespace.lane);
+        Deferred::submit(&lane, responder, move |session, command| {
+            work(session, &namespace, command)
+        });
+    }))
+}
