@@ -1,17 +1,15 @@
 //! Physical region pages: from a command's two entries to the stretches of guest memory they name
 //! (base 2.0, section 4.1.1). Every entry is read once and checked before anything is moved.
 
-use devices::memory::GuestMemory;
-use vm_memory::bitmap::BS;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
+use devices::memory::{Access, GuestMemory, MemoryMap};
+use vm_memory::{GuestAddress, VolatileSlice};
 
 use crate::spec::{PAGE, Status, Submission};
 
 /// Entries of a full page of a PRP list.
 const LIST_ENTRIES: usize = (PAGE / 8) as usize;
 
-/// A stretch of guest memory as the host sees it.
-pub type GuestSlice<'a> = VolatileSlice<'a, BS<'a, ()>>;
+pub use devices::memory::GuestSlice;
 
 /// The guest memory of a command's data, in order, adjoining pages merged.
 #[derive(Debug, Default)]
@@ -51,18 +49,59 @@ impl DataPointer {
         }
     }
 
-    /// The stretches as slices of host memory: more than stretches where one spans two regions.
+    /// The stretches as slices of host memory, for what `access` does to them: more than stretches where
+    /// one spans two regions.
+    ///
+    /// # Errors
+    /// When part of it is not mapped here, or does not allow the access.
     pub(crate) fn slices<'a>(
         &self,
-        memory: &'a GuestMemory,
+        memory: &'a MemoryMap,
+        access: Access,
     ) -> Result<Vec<GuestSlice<'a>>, Status> {
         let mut slices = Vec::with_capacity(self.stretches.len());
         for &(at, bytes) in &self.stretches {
-            for slice in memory.get_slices(GuestAddress(at), bytes) {
-                slices.push(slice.map_err(|_| Status::DATA_TRANSFER_ERROR)?);
-            }
+            memory
+                .slices(GuestAddress(at), bytes, access, &mut slices)
+                .map_err(|_| Status::DATA_TRANSFER_ERROR)?;
         }
         Ok(slices)
+    }
+
+    /// Has `fill` fill the guest memory, or a buffer that is then copied there where it is not mapped.
+    pub(crate) fn fill(
+        &self,
+        memory: &GuestMemory,
+        fill: impl FnOnce(&[GuestSlice<'_>]) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        let map = memory.view();
+        if let Ok(slices) = self.slices(&map, Access::Write) {
+            return fill(&slices);
+        }
+        drop(map);
+        let mut buffer = vec![0; self.length()];
+        fill(&[VolatileSlice::from(&mut *buffer)])?;
+        self.write(memory, &buffer)
+    }
+
+    /// Has `take` take the guest memory, or a buffer that it was copied to where it is not mapped.
+    pub(crate) fn take(
+        &self,
+        memory: &GuestMemory,
+        take: impl FnOnce(&[GuestSlice<'_>]) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        let map = memory.view();
+        if let Ok(slices) = self.slices(&map, Access::Read) {
+            return take(&slices);
+        }
+        drop(map);
+        let mut buffer = vec![0; self.length()];
+        self.read(memory, &mut buffer)?;
+        take(&[VolatileSlice::from(&mut *buffer)])
+    }
+
+    fn length(&self) -> usize {
+        self.stretches.iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// Copies `data` to guest memory, as far as the pointer reaches.

@@ -6,12 +6,15 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use devices::memory::GuestMemory;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+    GuestRegionMmap, MmapRegion,
 };
+
+/// The guest's memory as the machine has it: regions that stay for its life. Cheap to clone.
+pub type GuestRam = GuestMemoryMmap<()>;
 
 /// End of the memory below 4 GiB; the rest of the guest's memory starts at [`HIGH_MEMORY`].
 pub const LOW_MEMORY_END: u64 = 0xC000_0000;
@@ -67,7 +70,7 @@ pub enum MemoryError {
 const HUGE_PAGES: &str = " in huge pages of 2 MiB (are there enough in /proc/sys/vm/nr_hugepages?)";
 
 /// Creates guest memory of `config.size` bytes, shared so that device processes can map it too.
-pub fn create(config: &api::config::MemoryConfig) -> Result<GuestMemory, MemoryError> {
+pub fn create(config: &api::config::MemoryConfig) -> Result<GuestRam, MemoryError> {
     let mib = config.size >> 20;
     let hint = if config.hugepages { HUGE_PAGES } else { "" };
     let file = memfd(config).map_err(|source| MemoryError::Create { mib, hint, source })?;
@@ -98,7 +101,7 @@ pub fn create(config: &api::config::MemoryConfig) -> Result<GuestMemory, MemoryE
         // `new` fails only where the region would pass the end of the address space.
         regions.extend(GuestRegionMmap::new(mapping, GuestAddress(address)));
     }
-    Ok(GuestMemory::from_regions(regions)?)
+    Ok(GuestRam::from_regions(regions)?)
 }
 
 fn memfd(config: &api::config::MemoryConfig) -> io::Result<File> {
@@ -113,7 +116,7 @@ fn memfd(config: &api::config::MemoryConfig) -> io::Result<File> {
 }
 
 /// Gives every region of `memory` to KVM, as slots numbered from 0.
-pub fn give_to_kvm(memory: &GuestMemory, vm: &VmFd) -> Result<(), MemoryError> {
+pub fn give_to_kvm(memory: &GuestRam, vm: &VmFd) -> Result<(), MemoryError> {
     for (slot, region) in memory.iter().enumerate() {
         let address = region.start_addr().0;
         let slot = kvm_userspace_memory_region {

@@ -21,7 +21,7 @@ pub(super) fn read(
     let memory = &session.drive.memory;
     let extent = namespace.extent(command.starting_block(), transfer_blocks(command)?)?;
     let data = DataPointer::of(memory, command, extent.length as usize)?;
-    namespace.read(extent, &data.slices(memory)?)?;
+    data.fill(memory, |slices| namespace.read(extent, slices))?;
     session.drive.logs.count_read(extent.length);
     Ok(Outcome::Done(Ok(0)))
 }
@@ -61,7 +61,7 @@ fn write_as(
     let memory = &session.drive.memory;
     let extent = namespace.extent(command.starting_block(), transfer_blocks(command)?)?;
     let data = DataPointer::of(memory, command, extent.length as usize)?;
-    namespace.write(extent, &data.slices(memory)?, durability)?;
+    data.take(memory, |slices| namespace.write(extent, slices, durability))?;
     session.drive.logs.count_write(extent.length);
     Ok(())
 }

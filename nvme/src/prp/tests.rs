@@ -26,7 +26,7 @@ fn follow(
 fn list(memory: &GuestMemory, at: u64, entries: &[u64]) {
     for (index, entry) in (0..).zip(entries) {
         memory
-            .write_obj(*entry, GuestAddress(at + index * 8))
+            .write_slice(&entry.to_le_bytes(), GuestAddress(at + index * 8))
             .unwrap();
     }
 }

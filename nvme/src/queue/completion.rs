@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 
 use devices::memory::GuestMemory;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::GuestAddress;
 use zerocopy::IntoBytes;
 
 use super::{Misplaced, SubmissionQueue, place};
@@ -152,8 +152,9 @@ impl Slot {
         let at = GuestAddress(queue.base.0 + u64::from(state.tail) * Completion::SIZE);
         let bytes = entry.as_bytes();
         let last = u32::from(entry.status_phase) << 16 | u32::from(entry.cid);
-        // The range was checked when the queue was made, so neither write fails. The last dword holds
-        // the phase: it goes behind a release fence, after everything the entry speaks of.
+        // The range was checked when the queue was made; where its memory has gone since, nobody reads
+        // the entry. The last dword holds the phase: it goes behind a release fence, after everything the
+        // entry speaks of.
         let _ = queue.memory.write_slice(&bytes[..12], at);
         let last_at = GuestAddress(at.0 + 12);
         let _ = queue.memory.store(last.to_le(), last_at, Ordering::Release);

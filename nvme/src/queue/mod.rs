@@ -7,7 +7,7 @@ pub(crate) use completion::{CompletionQueue, Slot};
 pub(crate) use submission::{Fetch, SubmissionQueue};
 
 use devices::memory::GuestMemory;
-use vm_memory::{GuestAddress, GuestMemoryBackend};
+use vm_memory::GuestAddress;
 
 use crate::spec::PAGE;
 
@@ -16,12 +16,13 @@ use crate::spec::PAGE;
 pub(crate) enum Misplaced {
     /// The base is no multiple of the page size.
     Unaligned,
-    /// Part of it is not guest memory.
+    /// Part of it is not guest memory, or not mapped for reading and writing.
     Outside,
 }
 
-/// Checks that `entries` of `entry_size` bytes at `base` are guest memory. What is memory at creation
-/// stays memory: the regions of a machine do not change while it runs.
+/// Checks that `entries` of `entry_size` bytes at `base` are guest memory that is mapped here: a queue is
+/// read and written under locks that vCPUs take, so memory that has to be asked for is no place for one.
+/// Memory may go while a queue lies in it; then the controller fails.
 fn place(
     memory: &GuestMemory,
     base: u64,
@@ -32,8 +33,7 @@ fn place(
         return Err(Misplaced::Unaligned);
     }
     let bytes = u64::from(entries) * entry_size;
-    if base.checked_add(bytes).is_none() || !memory.check_range(GuestAddress(base), bytes as usize)
-    {
+    if base.checked_add(bytes).is_none() || !memory.is_mapped(GuestAddress(base), bytes as usize) {
         return Err(Misplaced::Outside);
     }
     Ok(GuestAddress(base))

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use devices::memory::GuestMemory;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::GuestAddress;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{CompletionQueue, Misplaced, place};

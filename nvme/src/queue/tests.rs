@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::spec::{Completion, Status, Submission};
-use vm_memory::Bytes;
 use zerocopy::IntoBytes;
 
 fn memory() -> GuestMemory {

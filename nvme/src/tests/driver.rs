@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use devices::interrupt::{IntxLine, MsiMessage, MsiRouter, Route};
 use devices::memory::GuestMemory;
 use devices::pci::{Attachment, IntxPin, PciFunction};
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
 use zerocopy::IntoBytes;
 

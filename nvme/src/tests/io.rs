@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tempfile::NamedTempFile;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::GuestAddress;
 use zerocopy::IntoBytes;
 
 use super::backend::TestBackend;

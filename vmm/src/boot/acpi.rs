@@ -10,8 +10,9 @@ use std::ops::RangeInclusive;
 
 use acpi_tables::Aml;
 use acpi_tables::rsdp::Rsdp;
-use devices::memory::GuestMemory;
 use vm_memory::{Bytes, GuestAddress};
+
+use crate::memory::GuestRam;
 
 /// Where guests look for the RSDP and where firmware would put the tables.
 pub const AREA_START: GuestAddress = GuestAddress(0xE_0000);
@@ -134,7 +135,7 @@ impl AcpiTables {
     }
 
     /// Writes the tables to guest memory. To be done before every boot: a guest may have written there.
-    pub fn write(&self, memory: &GuestMemory) -> Result<(), AcpiError> {
+    pub fn write(&self, memory: &GuestRam) -> Result<(), AcpiError> {
         Ok(memory.write_slice(&self.bytes, self.start)?)
     }
 }

@@ -1,9 +1,9 @@
 //! The state of the first vCPU at the kernel's entry, for the two boot protocols.
 
-use devices::memory::GuestMemory;
 use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
+use crate::memory::GuestRam;
 use crate::vcpu::EntryState;
 
 const GDT: GuestAddress = GuestAddress(0x500);
@@ -30,7 +30,7 @@ const RFLAGS_FIXED: u64 = 2;
 
 /// The Linux 64-bit boot protocol: long mode, low memory mapped one to one, RSI at the zero page.
 pub fn long_mode(
-    memory: &GuestMemory,
+    memory: &GuestRam,
     rip: u64,
     zero_page: GuestAddress,
 ) -> Result<EntryState, GuestMemoryError> {
@@ -67,7 +67,7 @@ pub fn long_mode(
 
 /// The PVH boot protocol: 32-bit protected mode without paging, EBX at the start info.
 pub fn protected_mode(
-    memory: &GuestMemory,
+    memory: &GuestRam,
     rip: u64,
     start_info: GuestAddress,
 ) -> Result<EntryState, GuestMemoryError> {
@@ -83,7 +83,7 @@ pub fn protected_mode(
 }
 
 /// Flat code, data and task segments, in the registers and in a descriptor table for when they are reloaded.
-fn flat_segments(memory: &GuestMemory, long: bool) -> Result<kvm_sregs, GuestMemoryError> {
+fn flat_segments(memory: &GuestRam, long: bool) -> Result<kvm_sregs, GuestMemoryError> {
     let code = segment(CODE_SELECTOR, 0xB, true, long);
     let data = segment(DATA_SELECTOR, 0x3, true, false);
     let task = kvm_segment {
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn long_mode_maps_the_first_4_gib_one_to_one() {
-        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+        let memory = GuestRam::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
         let entry = long_mode(&memory, 0x10_0200, GuestAddress(0x7000)).unwrap();
         let walk = |address: u64| {
             let read = |at: u64| memory.read_obj::<u64>(GuestAddress(at)).unwrap();

@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use api::config::PayloadConfig;
-use devices::memory::GuestMemory;
 use linux_loader::loader::bootparam::boot_params;
 use linux_loader::loader::elf::PvhBootCapability;
 use linux_loader::loader::elf::start_info::{
@@ -17,7 +16,7 @@ use linux_loader::loader::{BzImage, Elf, KernelLoader, KernelLoaderResult};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::entry;
-use crate::memory::{ECAM, HIGH_MEMORY};
+use crate::memory::{ECAM, GuestRam, HIGH_MEMORY};
 use crate::vcpu::EntryState;
 
 /// Where the boot protocols' data lie, all below the kernel.
@@ -124,7 +123,7 @@ impl Payload {
     /// tables begin.
     pub fn load(
         &mut self,
-        memory: &GuestMemory,
+        memory: &GuestRam,
         rsdp: GuestAddress,
     ) -> Result<EntryState, PayloadError> {
         let path = self.kernel_path.clone();
@@ -182,7 +181,7 @@ impl Payload {
     /// Reads the initramfs to the top of the memory that the kernel can reach early.
     fn load_initramfs(
         &mut self,
-        memory: &GuestMemory,
+        memory: &GuestRam,
         kernel_end: u64,
         highest: u64,
     ) -> Result<Option<(u64, u64)>, PayloadError> {
@@ -214,7 +213,7 @@ impl Payload {
 
 /// Clears what an ELF file's segments have beyond their bytes in the file (`.bss`): the loader takes memory
 /// to be zero there, and after a reset it holds what the boot before left.
-fn clear_zeroed(memory: &GuestMemory, file: &mut File) -> io::Result<()> {
+fn clear_zeroed(memory: &GuestRam, file: &mut File) -> io::Result<()> {
     const LOADABLE: u64 = 1;
     const SEGMENT_HEADER: usize = 56;
     const ZEROES: [u8; 4096] = [0; 4096];
@@ -299,7 +298,7 @@ impl Kernel {
 }
 
 /// The guest's memory as the boot protocols list it: address, size, type.
-fn memory_map(memory: &GuestMemory) -> Vec<(u64, u64, u32)> {
+fn memory_map(memory: &GuestRam) -> Vec<(u64, u64, u32)> {
     let mut map = vec![
         (0, BASE_MEMORY_END, MEMORY_USABLE),
         (BASE_MEMORY_END, KERNEL.0 - BASE_MEMORY_END, MEMORY_RESERVED),
@@ -317,7 +316,7 @@ fn memory_map(memory: &GuestMemory) -> Vec<(u64, u64, u32)> {
 }
 
 fn write_zero_page(
-    memory: &GuestMemory,
+    memory: &GuestRam,
     loaded: KernelLoaderResult,
     initramfs: Option<(u64, u64)>,
     command_line_size: usize,
@@ -349,7 +348,7 @@ fn write_zero_page(
 }
 
 fn write_start_info(
-    memory: &GuestMemory,
+    memory: &GuestRam,
     initramfs: Option<(u64, u64)>,
     rsdp: GuestAddress,
 ) -> Result<(), vm_memory::GuestMemoryError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::config::VmConfig;
 use api::error::{ApiError, ErrorCode};
 use api::events::EventLog;
+use devices::memory::GuestMemory;
 use devices::pci::{IntxPin, intx_gsi};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 
@@ -132,7 +133,7 @@ impl Machine {
         }
         let host = Host {
             vm: vm.clone(),
-            memory: memory.clone(),
+            memory: GuestMemory::of_ram(&memory),
             routing: Arc::new(routing),
             events: mailbox.clone(),
             mmio64,

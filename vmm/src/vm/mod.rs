@@ -30,7 +30,6 @@ use api::report::Cause;
 use api::request::Reply;
 use api::state::{BootMarker, PolicyUpdate, TeardownPolicyInfo, VmInfo, VmState};
 use devices::event::{GuestEvent, ResetCause};
-use devices::memory::GuestMemory;
 
 pub use chipset::KvmError;
 pub use create::CreateError;
@@ -44,6 +43,7 @@ use crate::boot::acpi::AcpiTables;
 use crate::clock::Clock;
 use crate::device_manager::DeviceManager;
 use crate::mailbox::Mailbox;
+use crate::memory::GuestRam;
 use crate::vcpu::Vcpus;
 use crate::vmm::Subscriber;
 use chipset::Chipset;
@@ -61,7 +61,7 @@ pub struct Machine {
     chipset: Chipset,
     acpi: AcpiTables,
     payload: Payload,
-    memory: GuestMemory,
+    memory: GuestRam,
     config: VmConfig,
     state: State,
     boot: u64,

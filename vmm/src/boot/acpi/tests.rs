@@ -245,12 +245,12 @@ fn windows_and_devices_are_in_the_dsdt() {
 #[test]
 fn tables_land_in_guest_memory() {
     let tables = AcpiTables::build(&platform(2), AREA_START).unwrap();
-    let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+    let memory = GuestRam::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
     tables.write(&memory).unwrap();
     let mut found = vec![0; tables.bytes().len()];
     memory.read_slice(&mut found, tables.rsdp()).unwrap();
     assert_eq!(found, tables.bytes());
-    let small = GuestMemory::from_ranges(&[(GuestAddress(0), 0xE_0000)]).unwrap();
+    let small = GuestRam::from_ranges(&[(GuestAddress(0), 0xE_0000)]).unwrap();
     assert!(matches!(tables.write(&small), Err(AcpiError::Memory(_))));
 }
 

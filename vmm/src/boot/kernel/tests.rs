@@ -4,8 +4,8 @@ use std::io::Write;
 
 use super::*;
 
-fn memory(mib: usize) -> GuestMemory {
-    GuestMemory::from_ranges(&[(GuestAddress(0), mib << 20)]).unwrap()
+fn memory(mib: usize) -> GuestRam {
+    GuestRam::from_ranges(&[(GuestAddress(0), mib << 20)]).unwrap()
 }
 
 fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
