@@ -7,6 +7,7 @@
 pub mod event;
 pub mod guest_acts;
 pub mod interrupt;
+pub mod latency;
 pub mod legacy;
 pub mod lifecycle;
 pub mod memory;
