@@ -9,6 +9,7 @@ use devices::memory::GuestMemory;
 use devices::pci::EndpointConfig;
 
 use crate::engine::Engine;
+use crate::faults::Faults;
 use crate::gate::lock;
 use crate::logs::Logs;
 use crate::namespace::Namespace;
@@ -26,6 +27,9 @@ pub(crate) struct Drive {
     pub(crate) memory: GuestMemory,
     pub(crate) engine: Arc<Engine>,
     pub(crate) endpoint: EndpointConfig,
+    pub(crate) faults: Faults,
+    /// Tells this drive's timers from others'.
+    pub(crate) number: u64,
     /// Spreads the queues of different drives over the I/O threads.
     pub(crate) first_thread: usize,
     /// INTMS.
@@ -119,9 +123,20 @@ impl Drive {
         self.flush_some(unflushed.collect(), then);
     }
 
+    /// A fault of flushes is one also where there is nothing to flush.
     fn flush_some(
         &self,
         namespaces: Vec<&Arc<Namespace>>,
+        then: impl FnOnce(Result<(), Status>) + Send + 'static,
+    ) {
+        let namespaces: Vec<_> = namespaces.into_iter().map(Arc::clone).collect();
+        self.faults.flush(move |fault| {
+            Self::flush_each(&namespaces, move |result| then(fault.and(result)));
+        });
+    }
+
+    fn flush_each(
+        namespaces: &[Arc<Namespace>],
         then: impl FnOnce(Result<(), Status>) + Send + 'static,
     ) {
         if namespaces.is_empty() {

@@ -3,8 +3,8 @@
 //!
 //! Layers, each knowing only those before it: [`spec`] (layouts); [`backend`], `prp`, `gate` and
 //! [`engine`] (storage, guest memory, threads); `queue`, `namespace`, `drive` (what outlives a reset),
-//! `session` (what a reset ends); `io` and `admin` (commands); [`controller`] (registers, shutdown,
-//! teardown) and `pci` (the function).
+//! `session` (what a reset ends); `io` and `admin` (commands); [`faults`] (what is made to go wrong);
+//! [`controller`] (registers, shutdown, teardown) and `pci` (the function).
 //!
 //! Not implemented: SGLs, fused commands, metadata and protection information, several block sizes,
 //! Compare, Verify, Copy, Format, Sanitize, namespace management, reservations, interrupt coalescing,
@@ -13,6 +13,7 @@
 pub mod backend;
 pub mod controller;
 pub mod engine;
+pub mod faults;
 pub mod shutdown;
 pub mod spec;
 

@@ -61,10 +61,16 @@ pub(crate) fn endpoint(
 
 impl PciFunction for Controller {
     fn read_config(&self, offset: u16) -> u32 {
+        if self.drive.faults.is_removed() {
+            return u32::MAX;
+        }
         self.drive.endpoint.read(offset)
     }
 
     fn write_config(&self, offset: u16, value: u32, mask: u32) -> Decode {
+        if self.drive.faults.is_removed() {
+            return Decode::Same;
+        }
         let write = self.drive.endpoint.write(offset, value, mask);
         if write.flr {
             self.bus_reset();
@@ -83,10 +89,17 @@ impl PciFunction for Controller {
     }
 
     fn decoded_bars(&self) -> Vec<BarRange> {
+        if self.drive.faults.is_removed() {
+            return Vec::new();
+        }
         self.drive.endpoint.decoded_bars()
     }
 
     fn read_bar(&self, bar: u8, at: u64, data: &mut [u8]) {
+        if self.drive.faults.is_removed() {
+            data.fill(u8::MAX);
+            return;
+        }
         data.fill(0);
         if bar != BAR || self.msix_read(at, data) {
             return;
@@ -106,7 +119,8 @@ impl PciFunction for Controller {
     }
 
     fn write_bar(&self, bar: u8, at: u64, data: &[u8]) {
-        if bar != BAR
+        if self.drive.faults.is_removed()
+            || bar != BAR
             || self
                 .drive
                 .endpoint

@@ -1,8 +1,10 @@
 //! Answering a command: what serving one comes to, and the right to complete it later, from any thread.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use crate::engine::Lane;
+use crate::engine::{Engine, Lane, TimerKey};
 use crate::gate::{Pass, lock};
 use crate::queue::{Slot, SubmissionQueue};
 use crate::session::Session;
@@ -49,13 +51,33 @@ impl Responder {
     }
 }
 
-/// A command on a drive's lane. Until it begins it can be taken back.
+/// A command that waits: on a drive's lane, or because a fault holds it up. Until it begins it can be taken
+/// back.
 pub(crate) struct Deferred {
     pub(crate) cid: u16,
     responder: Mutex<Option<Responder>>,
+    /// Held up no longer: its queue's thread executes it.
+    due: AtomicBool,
+    /// Disarmed with the command.
+    _timer: Option<Timer>,
+}
+
+/// The timer that ends a wait, disarmed when the command is gone.
+struct Timer {
+    engine: Arc<Engine>,
+    key: TimerKey,
 }
 
 impl Deferred {
+    fn new(responder: Responder, timer: Option<Timer>) -> Arc<Self> {
+        Arc::new(Self {
+            cid: responder.command.cid,
+            responder: Mutex::new(Some(responder)),
+            due: AtomicBool::new(false),
+            _timer: timer,
+        })
+    }
+
     /// Runs `work` on `lane` and completes the command with what it returns.
     pub(crate) fn submit(
         lane: &Arc<Lane>,
@@ -63,10 +85,7 @@ impl Deferred {
         work: impl FnOnce(&Session, &Submission) -> Result<(), Status> + Send + 'static,
     ) {
         let queue = Arc::clone(&responder.queue);
-        let deferred = Arc::new(Self {
-            cid: responder.command.cid,
-            responder: Mutex::new(Some(responder)),
-        });
+        let deferred = Self::new(responder, None);
         queue.add_deferred(Arc::clone(&deferred));
         lane.submit(Box::new(move || {
             queue.remove_deferred(&deferred);
@@ -77,8 +96,69 @@ impl Deferred {
         }));
     }
 
+    /// Keeps the command at its queue until `resume` is called, and no longer than to `until`. `known` is
+    /// told of it before either can happen.
+    pub(crate) fn park(
+        responder: Responder,
+        until: Option<(TimerKey, Instant)>,
+        known: impl FnOnce(&Arc<Self>),
+    ) {
+        let (session, queue) = (Arc::clone(&responder.session), Arc::clone(&responder.queue));
+        let engine = &session.drive.engine;
+        let timer = until.map(|(key, _)| Timer {
+            engine: Arc::clone(engine),
+            key,
+        });
+        let deferred = Self::new(responder, timer);
+        queue.add_deferred(Arc::clone(&deferred));
+        known(&deferred);
+        if let Some((key, at)) = until {
+            let parked = Arc::downgrade(&deferred);
+            let job = Box::new(move || {
+                if let Some(parked) = parked.upgrade() {
+                    parked.resume();
+                }
+            });
+            engine.arm(key, at, job);
+        }
+        // Whoever closes a gate takes back what waits afterwards, and may have come before this one did.
+        if !session.gate.is_open() {
+            queue.remove_deferred(&deferred);
+            drop(deferred.take());
+        } else if !queue.gate.is_open() {
+            queue.remove_deferred(&deferred);
+            if let Some(responder) = deferred.take() {
+                responder.respond(Err(Status::ABORTED_SQ_DELETION));
+            }
+        }
+    }
+
+    /// Has a parked command executed by the thread of its queue, unless it was taken back.
+    pub(crate) fn resume(&self) {
+        let waiting = lock(&self.responder);
+        let place = waiting
+            .as_ref()
+            .map(|responder| (Arc::clone(&responder.session), Arc::clone(&responder.queue)));
+        drop(waiting);
+        if let Some((session, queue)) = place {
+            self.due.store(true, Ordering::Release);
+            queue.resume(&session);
+        }
+    }
+
+    /// Whether a parked command is to be executed.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due.load(Ordering::Acquire)
+    }
+
     /// Takes the command back, unless it has begun or was taken before.
     pub(crate) fn take(&self) -> Option<Responder> {
         lock(&self.responder).take()
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.engine.disarm(self.key);
     }
 }

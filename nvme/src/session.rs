@@ -105,6 +105,9 @@ impl Session {
         if queue.id == 0 {
             admin::deliver_events(self);
         }
+        for responder in queue.take_due() {
+            self.resume(responder);
+        }
         let mut unsignalled: Option<Instant> = None;
         let mut served = 0;
         while served < BURST && self.may_fetch() && queue.gate.is_open() {
@@ -134,11 +137,45 @@ impl Session {
     }
 
     fn serve_one(self: &Arc<Self>, queue: &Arc<SubmissionQueue>, command: &Submission, slot: Slot) {
-        let outcome = if queue.id == 0 {
+        let struck = self.drive.faults.strike(queue.id, command);
+        self.come_to(
+            struck.unwrap_or_else(|| self.execute(queue, command)),
+            queue,
+            command,
+            slot,
+        );
+    }
+
+    /// Executes a command that a fault has held up.
+    fn resume(self: &Arc<Self>, responder: Responder) {
+        let Responder {
+            session: _,
+            queue,
+            command,
+            slot,
+            passes,
+        } = responder;
+        let outcome = self.execute(&queue, &command);
+        self.come_to(outcome, &queue, &command, slot);
+        self.signal(&queue.completions);
+        drop(passes);
+    }
+
+    fn execute(self: &Arc<Self>, queue: &SubmissionQueue, command: &Submission) -> Outcome {
+        if queue.id == 0 {
             admin::execute(self, command)
         } else {
             io::execute(self, command)
-        };
+        }
+    }
+
+    fn come_to(
+        self: &Arc<Self>,
+        outcome: Outcome,
+        queue: &Arc<SubmissionQueue>,
+        command: &Submission,
+        slot: Slot,
+    ) {
         match outcome {
             Outcome::Done(result) => self.complete(queue, slot, command, result),
             Outcome::Kept => {}

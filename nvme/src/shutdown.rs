@@ -63,20 +63,27 @@ impl Shutdown {
         }
     }
 
-    /// One of the two parts ended. Returns whether that completed the shutdown.
-    pub(crate) fn ended(&mut self, part: Part) -> bool {
-        let Self::Occurring { timer, flush } = self else {
-            return false;
-        };
-        match part {
-            Part::Timer => *timer = true,
-            Part::Flush => *flush = true,
+    /// One of the two parts ended.
+    pub(crate) fn end(&mut self, part: Part) {
+        if let Self::Occurring { timer, flush } = self {
+            match part {
+                Part::Timer => *timer = true,
+                Part::Flush => *flush = true,
+            }
         }
-        let complete = *timer && *flush;
-        if complete {
+    }
+
+    /// Makes a shutdown complete whose parts have both ended. Returns whether this did it.
+    pub(crate) fn complete(&mut self) -> bool {
+        let both = Self::Occurring {
+            timer: true,
+            flush: true,
+        };
+        let ended = *self == both;
+        if ended {
             *self = Self::Complete;
         }
-        complete
+        ended
     }
 }
 
@@ -96,17 +103,20 @@ mod tests {
     #[test]
     fn a_shutdown_completes_when_both_parts_have_ended() {
         let mut shutdown = Shutdown::Normal;
-        assert!(!shutdown.ended(Part::Timer));
+        shutdown.end(Part::Timer);
+        assert!(!shutdown.complete());
         assert_eq!(shutdown.status(), 0);
         shutdown = Shutdown::Occurring {
             timer: false,
             flush: false,
         };
-        assert!(!shutdown.ended(Part::Flush));
+        shutdown.end(Part::Flush);
+        assert!(!shutdown.complete());
         assert_eq!(shutdown.status(), 1);
-        assert!(shutdown.ended(Part::Timer));
+        shutdown.end(Part::Timer);
+        assert!(shutdown.complete());
         assert_eq!(shutdown.status(), 2);
-        assert!(!shutdown.ended(Part::Timer));
+        assert!(!shutdown.complete(), "it is already");
     }
 
     #[test]

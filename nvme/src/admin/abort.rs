@@ -14,8 +14,8 @@ pub(super) fn execute(session: &Session, command: &Submission) -> u32 {
     let Some(queue) = session.submission_queue(sq_id) else {
         return NOT_ABORTED;
     };
-    if sq_id == 0 {
-        return u32::from(!super::events::abort(session, &queue, cid));
+    if sq_id == 0 && super::events::abort(session, &queue, cid) {
+        return 0;
     }
     match queue.take_deferred(cid) {
         Some(responder) => {

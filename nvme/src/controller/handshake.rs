@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::Controller;
-use super::registers::State;
+use super::registers::{Registers, State};
 use crate::engine::TimerKind;
 use crate::gate::lock;
 use crate::shutdown::Part;
@@ -58,9 +58,7 @@ impl Controller {
         }
         if result.is_err() && registers.epoch == epoch {
             // A shutdown that lost data never says complete.
-            if let State::Ready(session) = &registers.state {
-                session.fail("the flush of a shutdown failed");
-            }
+            registers.fail("the flush of a shutdown failed");
             return;
         }
         drop(registers);
@@ -69,7 +67,18 @@ impl Controller {
 
     fn shutdown_part(&self, epoch: u64, part: Part) {
         let mut registers = lock(&self.registers);
-        if registers.epoch == epoch && registers.shutdown.ended(part) {
+        if registers.epoch == epoch {
+            registers.shutdown.end(part);
+            self.complete_shutdown(&mut registers);
+        }
+    }
+
+    /// CSTS.SHST becomes 10b once everything has ended and nothing is wrong.
+    pub(super) fn complete_shutdown(&self, registers: &mut Registers) {
+        if registers.shutdown_fault.is_some() || registers.fatal {
+            return;
+        }
+        if registers.shutdown.complete() {
             let now = Instant::now();
             self.drive.endpoint.acts().change(|acts| {
                 if let Some(handshake) = &mut acts.handshake {

@@ -14,6 +14,7 @@
 //! gate takes the registers with no other lock held.
 
 mod config;
+mod faults;
 mod handshake;
 mod registers;
 mod session;
@@ -24,11 +25,13 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use devices::latency::seed_of;
 
 pub use config::{Connections, ControllerConfig, ControllerError, MAX_IO_QUEUES, MAX_NAMESPACES};
 
 use crate::drive::{Drive, Identity, digest};
 use crate::engine::{TimerKey, TimerKind};
+use crate::faults::Faults;
 use crate::logs::Logs;
 use crate::namespace::Namespace;
 use crate::pci;
@@ -45,8 +48,6 @@ pub struct Controller {
     registers: Mutex<Registers>,
     shutdown: ShutdownModel,
     teardown_latency: Duration,
-    /// Tells this controller's timers from others'.
-    number: u64,
     me: Weak<Self>,
 }
 
@@ -74,6 +75,7 @@ impl Controller {
             attachment: _,
         } = config;
         let unique = digest(&[id.as_bytes(), serial.as_bytes(), model.as_bytes()]);
+        let faults = Faults::new(seed_of(&id));
         let drive = Arc::new(Drive {
             id,
             identity: Identity {
@@ -94,6 +96,8 @@ impl Controller {
             memory: connections.memory,
             engine: connections.engine,
             endpoint,
+            faults,
+            number,
             first_thread: number as usize,
             interrupt_mask: AtomicU32::new(0),
         });
@@ -103,7 +107,6 @@ impl Controller {
             registers: Mutex::default(),
             shutdown,
             teardown_latency,
-            number,
             me: Weak::clone(me),
         }))
     }
@@ -123,7 +126,7 @@ impl Controller {
 
     fn timer(&self, kind: TimerKind) -> TimerKey {
         TimerKey {
-            owner: self.number,
+            owner: self.drive.number,
             kind,
         }
     }

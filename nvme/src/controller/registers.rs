@@ -7,6 +7,7 @@ use std::time::Instant;
 use devices::guest_acts::{Act, Handshake};
 
 use super::Controller;
+use crate::faults::ShutdownFault;
 use crate::gate::lock;
 use crate::session::Session;
 use crate::shutdown::Shutdown;
@@ -34,6 +35,10 @@ pub(super) struct Registers {
     /// A flush of an earlier or of this shutdown runs; another one then waits for its end.
     pub(super) flushing: bool,
     pub(super) flush_again: bool,
+    /// A shutdown went wrong: CSTS.CFS, whether or not a session shows it too.
+    pub(super) fatal: bool,
+    /// What becomes of a shutdown. No reset ends it.
+    pub(super) shutdown_fault: Option<ShutdownFault>,
     /// Enabled since the last power-on or completed shutdown.
     pub(super) used: bool,
 }
@@ -163,6 +168,9 @@ impl Controller {
                     timer: false,
                     flush: false,
                 };
+                if registers.shutdown_fault == Some(ShutdownFault::Fatal) {
+                    registers.fail("a fault of shutdowns is set");
+                }
                 after.service = registers.pending.replace((kind, now)).is_none();
             }
         }
@@ -181,7 +189,7 @@ impl Registers {
         };
         ControllerStatus::new()
             .with_rdy(rdy)
-            .with_cfs(cfs)
+            .with_cfs(cfs || self.fatal)
             .with_shst(self.shutdown.status())
     }
 
@@ -199,6 +207,14 @@ impl Registers {
             offset::ACQ => self.acq = low(self.acq),
             offset::ACQ_HIGH => self.acq = high(self.acq),
             _ => {}
+        }
+    }
+
+    /// CSTS.CFS until a reset.
+    pub(super) fn fail(&mut self, why: &str) {
+        self.fatal = true;
+        if let State::Ready(session) = &self.state {
+            session.fail(why);
         }
     }
 
@@ -228,6 +244,8 @@ impl Registers {
             pending,
             flushing: _,
             flush_again,
+            fatal,
+            shutdown_fault: _,
             used,
         } = self;
         *cc = Configuration::new();
@@ -237,6 +255,7 @@ impl Registers {
         *epoch += 1;
         *pending = None;
         *flush_again = false;
+        *fatal = false;
         *used = false;
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum TimerKind {
     Shutdown,
     /// The bound of a reset with I/O in flight.
     Drain,
+    /// The end of what makes the command of this number slow.
+    Command(u64),
 }
 
 pub(super) struct Control {

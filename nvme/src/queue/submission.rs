@@ -31,8 +31,10 @@ pub(crate) struct SubmissionQueue {
     head: AtomicU32,
     /// Whether the queue stands in its thread's mailbox, so that it stands there once.
     scheduled: AtomicBool,
-    /// Commands on the drive's lane, for Abort.
+    /// Commands on the drive's lane and commands held up by a fault, for Abort.
     deferred: Mutex<Vec<Arc<Deferred>>>,
+    /// Among them are some that are to be executed now.
+    resumed: AtomicBool,
 }
 
 /// What a look for the next command found.
@@ -68,6 +70,7 @@ impl SubmissionQueue {
             head: AtomicU32::new(0),
             scheduled: AtomicBool::new(false),
             deferred: Mutex::default(),
+            resumed: AtomicBool::new(false),
         }))
     }
 
@@ -117,20 +120,44 @@ impl SubmissionQueue {
         lock(&self.deferred).retain(|other| !Arc::ptr_eq(other, deferred));
     }
 
-    /// Takes back a command that waits on the lane and has not begun.
-    pub(crate) fn take_deferred(&self, cid: u16) -> Option<Responder> {
-        let deferred = lock(&self.deferred);
-        let mut same = deferred.iter().filter(|deferred| deferred.cid == cid);
-        same.find_map(|deferred| deferred.take())
+    /// Has the owning thread execute the commands that are due.
+    pub(crate) fn resume(self: &Arc<Self>, session: &Session) {
+        self.resumed.store(true, Ordering::Release);
+        self.schedule(session);
     }
 
-    /// Takes back every command that waits on the lane and has not begun.
+    /// The commands that are due. For the owning thread only.
+    pub(crate) fn take_due(&self) -> Vec<Responder> {
+        // One load where there is none, which is nearly always.
+        if !self.resumed.load(Ordering::Relaxed) || !self.resumed.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        let mut due = lock(&self.deferred);
+        let due: Vec<_> = due.extract_if(.., |deferred| deferred.is_due()).collect();
+        due.iter().filter_map(|deferred| deferred.take()).collect()
+    }
+
+    /// Takes back a command that waits and has not begun.
+    pub(crate) fn take_deferred(&self, cid: u16) -> Option<Responder> {
+        let mut deferred = lock(&self.deferred);
+        let mut taken = None;
+        let at = deferred.iter().position(|deferred| {
+            if deferred.cid == cid {
+                taken = deferred.take();
+            }
+            taken.is_some()
+        });
+        let gone = at.map(|at| deferred.swap_remove(at));
+        drop(deferred);
+        drop(gone);
+        taken
+    }
+
+    /// Takes back every command that waits and has not begun.
     pub(crate) fn take_all_deferred(&self) -> Vec<Responder> {
-        let deferred = lock(&self.deferred);
-        deferred
-            .iter()
-            .filter_map(|deferred| deferred.take())
-            .collect()
+        let deferred = std::mem::take(&mut *lock(&self.deferred));
+        let deferred = deferred.iter();
+        deferred.filter_map(|deferred| deferred.take()).collect()
     }
 }
 

@@ -49,6 +49,11 @@ impl Status {
 }
 
 impl Status {
+    /// The status of `kind` (the status code type, 0 to 7) with this code.
+    pub const fn of(kind: u8, code: u8) -> Self {
+        Self((kind as u16 & 7) << 8 | code as u16)
+    }
+
     /// The same status, telling the host that trying again is of no use.
     pub const fn permanent(self) -> Self {
         Self(self.0 | DO_NOT_RETRY)

@@ -3,6 +3,7 @@
 mod admin;
 mod backend;
 mod driver;
+mod faults;
 mod guest_acts;
 mod hostile;
 mod io;
