@@ -57,6 +57,13 @@ fn buses_are_numbered_depth_first() {
             devfn: place(0)
         })
     );
+    for (bus, device) in [(0, 1), (0, 2), (1, 0), (2, 0), (2, 1)] {
+        assert_eq!(
+            guest.read(bus, device, 0x04) & 0xFFFF,
+            0x6,
+            "{bus}:{device}"
+        );
+    }
     assert_eq!(number_buses(&root), Ok(5), "the same again");
 }
 
