@@ -54,6 +54,10 @@ wait_for_namespaces() {
     say "namespaces $namespace_count"
     if [ $namespace_count -lt "$wanted" ]; then
         say "error $wanted namespaces were expected"
+        # Why: what is decoded, whose interrupts never came, the kernel's last words.
+        lspci -vv 2>/dev/null | grep -E '^[0-9a-f]|Control:'
+        grep -E 'CPU|nvme' /proc/interrupts
+        dmesg | grep -E 'nvme|pci' | tail -n 40
     fi
 }
 

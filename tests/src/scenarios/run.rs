@@ -10,7 +10,7 @@ use super::result::{Outcome, RESULTS};
 use super::{Files, Scenario, Stage};
 
 /// Lines of every log that a failed scenario shows.
-const TAIL: usize = 25;
+const TAIL: usize = 120;
 /// Files larger than this are no logs.
 const LARGEST_LOG: u64 = 4 << 20;
 
