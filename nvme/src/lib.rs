@@ -6,9 +6,15 @@
 //! `session` (what a reset ends); `io` and `admin` (commands); [`faults`] (what is made to go wrong);
 //! [`controller`] (registers, shutdown, teardown) and `pci` (the function).
 //!
-//! Not implemented: SGLs, fused commands, metadata and protection information, several block sizes,
-//! Compare, Verify, Copy, Format, Sanitize, namespace management, reservations, interrupt coalescing,
-//! shadow doorbells, the controller memory buffer, the subsystem reset. Identify claims none of them.
+//! Not implemented, and not claimed by Identify:
+//! - SGLs;
+//! - shadow doorbells;
+//! - Compare, Verify, Copy, Write Uncorrectable;
+//! - Format and Sanitize;
+//! - namespace management;
+//! - interrupt coalescing;
+//! - the subsystem's reset and shutdown;
+//! - fused commands, metadata and protection information, reservations, the controller memory buffer.
 
 pub mod backend;
 pub mod controller;
@@ -21,9 +27,11 @@ mod admin;
 mod doorbells;
 mod drive;
 mod gate;
+mod identity;
 mod io;
 mod logs;
 mod namespace;
+mod namespaces;
 mod pci;
 mod prp;
 mod queue;
@@ -31,7 +39,7 @@ mod respond;
 mod session;
 
 pub use backend::{Backend, BackendError, FileBackend, MemoryBackend, NullBackend};
-pub use controller::{Connections, Controller, ControllerConfig, ControllerError};
+pub use controller::{Connections, Controller, ControllerConfig, ControllerError, NamespaceConfig};
 pub use engine::Engine;
 pub use prp::GuestSlice;
 pub use shutdown::ShutdownModel;

@@ -2,20 +2,26 @@
 //! has anything to do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use tracing::warn;
 
 use crate::backend::{Backend, Durability};
 use crate::engine::Lane;
+use crate::identity::NamespaceNames;
 use crate::prp::GuestSlice;
-use crate::spec::{BLOCK, Status};
+use crate::spec::Status;
 
 /// See the module's header.
 pub(crate) struct Namespace {
     pub(crate) id: u32,
     pub(crate) lane: Arc<Lane>,
+    pub(crate) names: NamespaceNames,
     backend: Arc<dyn Backend>,
+    /// Block size: a power of two. Format NVM changes it.
+    block_shift: AtomicU8,
+    /// Whether the controller has it.
+    attached: AtomicBool,
     /// Counts changes.
     changes: AtomicU64,
     /// The changes that are known to be on stable storage.
@@ -32,18 +38,35 @@ pub(crate) struct Extent {
 }
 
 impl Namespace {
-    pub(crate) fn new(id: u32, backend: Arc<dyn Backend>) -> Self {
+    /// A namespace with blocks of `block_size` bytes, a power of two, attached.
+    pub(crate) fn new(
+        id: u32,
+        backend: Arc<dyn Backend>,
+        block_size: u32,
+        names: NamespaceNames,
+    ) -> Self {
         Self {
             id,
             lane: Lane::new(),
+            names,
             backend,
+            block_shift: AtomicU8::new(block_size.trailing_zeros() as u8),
+            attached: AtomicBool::new(true),
             changes: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
         }
     }
 
+    pub(crate) fn block_shift(&self) -> u8 {
+        self.block_shift.load(Ordering::Acquire)
+    }
+
     pub(crate) fn blocks(&self) -> u64 {
-        self.backend.size() / BLOCK
+        self.backend.size() >> self.block_shift()
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Acquire)
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {
@@ -52,10 +75,12 @@ impl Namespace {
 
     /// Checks `count` blocks from `start` against the namespace's size.
     pub(crate) fn extent(&self, start: u64, count: u64) -> Result<Extent, Status> {
+        // Read once: a format may change it between two looks.
+        let shift = self.block_shift();
         match start.checked_add(count) {
-            Some(end) if end <= self.blocks() => Ok(Extent {
-                offset: start * BLOCK,
-                length: count * BLOCK,
+            Some(end) if end <= self.backend.size() >> shift => Ok(Extent {
+                offset: start << shift,
+                length: count << shift,
             }),
             _ => Err(Status::LBA_OUT_OF_RANGE),
         }

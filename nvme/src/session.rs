@@ -34,7 +34,7 @@ pub(crate) struct Session {
     pub(crate) completions: Box<[ArcSwapOption<CompletionQueue>]>,
     pub(crate) features: Mutex<Features>,
     pub(crate) events: Mutex<AsyncEvents>,
-    /// The guest turned the write cache off: every write goes to stable storage.
+    /// There is no write cache, or the guest turned it off: every write goes to stable storage.
     pub(crate) write_through: AtomicBool,
     /// CSTS.CFS.
     fatal: AtomicBool,
@@ -59,9 +59,9 @@ impl Session {
             gate: Gate::new(),
             submissions: (0..queues).map(|_| ArcSwapOption::empty()).collect(),
             completions: (0..queues).map(|_| ArcSwapOption::empty()).collect(),
-            features: Mutex::new(Features::new(drive.vectors())),
+            features: Mutex::new(Features::new(drive.vectors(), drive.write_cache)),
             events: Mutex::default(),
-            write_through: AtomicBool::new(false),
+            write_through: AtomicBool::new(!drive.write_cache),
             fatal: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),

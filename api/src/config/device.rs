@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Identifier;
+
 /// A device on a PCI bus and what is behind it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
@@ -167,6 +169,13 @@ pub struct NvmeConfig {
     pub options: DeviceOptions,
     /// The serial number, at most 20 printable ASCII characters. Unless given, made from the id.
     pub serial: Option<String>,
+    /// The model name, at most 40 printable ASCII characters. `Sundown NVMe` unless given.
+    pub model: Option<String>,
+    /// The firmware revision, at most 8 printable ASCII characters. Sundown's version unless given.
+    pub firmware: Option<String>,
+    /// Whether the drive has a volatile write cache. Without one, a write is on the host's stable storage
+    /// when it completes. On unless given.
+    pub volatile_write_cache: Option<bool>,
     /// The namespaces, numbered from 1.
     pub namespaces: Vec<NamespaceConfig>,
     /// The guest-visible shutdown handshake.
@@ -178,7 +187,7 @@ pub struct NvmeConfig {
 }
 
 /// A namespace of an NVMe controller.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamespaceConfig {
     /// The raw file behind the namespace. Its size is the namespace's size.
@@ -187,6 +196,17 @@ pub struct NamespaceConfig {
     /// Refuse writes.
     #[serde(default)]
     pub readonly: bool,
+    /// Bytes of a block, 512 or 4096. 512 unless given. The guest may format the namespace with the other.
+    pub block_size: Option<u32>,
+    /// EUI-64 as 16 hexadecimal digits. Derived from the drive's id, serial number and model unless given.
+    #[schema(value_type = Option<String>)]
+    pub eui64: Option<Identifier<8>>,
+    /// NGUID as 32 hexadecimal digits. Derived from the drive's id, serial number and model unless given.
+    #[schema(value_type = Option<String>)]
+    pub nguid: Option<Identifier<16>>,
+    /// UUID, with its hyphens or without. Derived from the drive's id, serial number and model unless given.
+    #[schema(value_type = Option<String>)]
+    pub uuid: Option<Identifier<16>>,
 }
 
 /// How long the guest waits from CC.SHN to CSTS.SHST.

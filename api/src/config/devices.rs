@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::tree::Place;
-use super::validate::given_path;
-use super::{BridgePort, ConfigError, DeviceConfig, NvmeConfig, VmConfig, assign_slots};
+use super::{BridgePort, ConfigError, DeviceConfig, VmConfig, assign_slots, drive};
 use crate::error::ErrorCode;
 
 /// Names that are no device's to take: those of the devices that every machine has.
@@ -25,7 +24,6 @@ const DEADLINE_MS: RangeInclusive<u64> = 1..=3_600_000;
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(60);
 const LONGEST_TEARDOWN: Duration = Duration::from_secs(3600);
 const BRIDGES: usize = 255;
-const NAMESPACES: usize = 256;
 
 /// Checks the devices; not yet the links between them.
 pub(super) fn validate(config: &VmConfig, places: &[Place<'_>]) -> Result<(), ConfigError> {
@@ -144,15 +142,10 @@ fn validate_device(place: &Place<'_>) -> Result<(), ConfigError> {
         );
         return Err(ConfigError::new(ErrorCode::UnexpectedField, message).of(place, "parent_lock"));
     }
-    let DeviceConfig::Nvme(NvmeConfig {
-        serial,
-        namespaces,
-        shutdown,
-        ..
-    }) = place.device
-    else {
+    let DeviceConfig::Nvme(nvme) = place.device else {
         return Ok(());
     };
+    let shutdown = &nvme.shutdown;
     for (field, latency) in [
         ("shutdown.latency", Some(&shutdown.latency)),
         ("shutdown.abrupt_latency", shutdown.abrupt_latency.as_ref()),
@@ -164,34 +157,7 @@ fn validate_device(place: &Place<'_>) -> Result<(), ConfigError> {
             );
         }
     }
-    if let Some(serial) = serial
-        && !((1..=20).contains(&serial.len())
-            && serial.bytes().all(|byte| matches!(byte, b' '..=b'~')))
-    {
-        return out_of_range(
-            "serial",
-            "the serial number: 1 to 20 printable ASCII characters are allowed".to_owned(),
-        );
-    }
-    if !(1..=NAMESPACES).contains(&namespaces.len()) {
-        return out_of_range(
-            "namespaces",
-            format!(
-                "{} namespaces; 1 to {NAMESPACES} are allowed",
-                namespaces.len()
-            ),
-        );
-    }
-    for (at, namespace) in namespaces.iter().enumerate() {
-        let field = format!("namespaces[{at}].path");
-        given_path(
-            &place.field(&field),
-            "the namespace's file",
-            &namespace.path,
-        )
-        .map_err(|error| error.of(place, &field))?;
-    }
-    Ok(())
+    drive::validate(place, nvme)
 }
 
 fn validate_buses(config: &VmConfig, places: &[Place<'_>]) -> Result<(), ConfigError> {

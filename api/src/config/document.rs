@@ -40,6 +40,9 @@ struct DeviceDocument {
     teardown: TeardownModel,
     children: Option<Vec<DeviceConfig>>,
     serial: Option<String>,
+    model: Option<String>,
+    firmware: Option<String>,
+    volatile_write_cache: Option<bool>,
     namespaces: Option<Vec<NamespaceConfig>>,
     shutdown: Option<ShutdownModel>,
 }
@@ -66,6 +69,9 @@ impl DeviceDocument {
             teardown,
             children,
             serial,
+            model,
+            firmware,
+            volatile_write_cache,
             namespaces,
             shutdown,
         } = self;
@@ -98,6 +104,9 @@ impl DeviceDocument {
             return Ok(DeviceConfig::Nvme(NvmeConfig {
                 options,
                 serial,
+                model,
+                firmware,
+                volatile_write_cache,
                 namespaces,
                 shutdown,
                 teardown,
@@ -105,6 +114,9 @@ impl DeviceDocument {
         }
         let given = [
             ("serial", serial.is_some()),
+            ("model", model.is_some()),
+            ("firmware", firmware.is_some()),
+            ("volatile_write_cache", volatile_write_cache.is_some()),
             ("namespaces", namespaces.is_some()),
             ("shutdown", shutdown.is_some()),
         ];

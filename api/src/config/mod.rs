@@ -3,7 +3,9 @@
 mod device;
 mod devices;
 mod document;
+mod drive;
 mod error;
+mod identifier;
 mod machine;
 mod order;
 mod slots;
@@ -19,6 +21,7 @@ pub use device::{
 };
 pub use devices::RESERVED_IDS;
 pub use error::ConfigError;
+pub use identifier::Identifier;
 pub use machine::{
     CpusConfig, MemoryConfig, OnPowerOff, OnReset, PayloadConfig, SerialConfig, SerialMode,
     TeardownConfig, TeardownPolicy, VmConfig,

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::events::{self, Event};
 use super::give;
+use crate::drive::Drive;
 use crate::gate::lock;
 use crate::prp::DataPointer;
 use crate::session::Session;
@@ -38,12 +39,12 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    pub(crate) fn new(vectors: u16) -> Self {
+    pub(crate) fn new(vectors: u16, write_cache: bool) -> Self {
         Self {
             arbitration: 0b111,
             over: super::identify::WARNING,
             under: 0,
-            write_cache: true,
+            write_cache,
             coalescing: 0,
             vectors: vec![false; usize::from(vectors)],
             write_atomicity: 0,
@@ -105,15 +106,17 @@ fn number_of_queues(limit: u16) -> u32 {
     count_z << 16 | count_z
 }
 
-/// Whether a feature can be asked for, and changed.
-pub(crate) fn is_supported(id: u8) -> bool {
+/// Whether a feature can be asked for, and changed. Without a write cache there is none to turn on.
+pub(crate) fn is_supported(drive: &Drive, id: u8) -> bool {
+    if id == feature::VOLATILE_WRITE_CACHE {
+        return drive.write_cache;
+    }
     matches!(
         id,
         feature::ARBITRATION
             | feature::POWER_MANAGEMENT
             | feature::TEMPERATURE_THRESHOLD
             | feature::ERROR_RECOVERY
-            | feature::VOLATILE_WRITE_CACHE
             | feature::NUMBER_OF_QUEUES
             | feature::INTERRUPT_COALESCING
             | feature::INTERRUPT_VECTOR
@@ -126,14 +129,14 @@ pub(crate) fn is_supported(id: u8) -> bool {
 /// Get Features.
 pub(super) fn get(session: &Session, command: &Submission) -> Result<u32, Status> {
     let (id, select) = (command.cdw10 as u8, command.cdw10 >> 8 & 0b111);
-    if !is_supported(id) {
+    if !is_supported(&session.drive, id) {
         return Err(Status::INVALID_FIELD);
     }
     let drive = &session.drive;
     let features = match select {
         0 => lock(&session.features).clone(),
         // Saved values are the defaults where nothing is saveable.
-        1 | 2 => Features::new(drive.vectors()),
+        1 | 2 => Features::new(drive.vectors(), drive.write_cache),
         3 => return Ok(CHANGEABLE),
         _ => return Err(Status::INVALID_FIELD),
     };
@@ -152,7 +155,7 @@ pub(super) fn get(session: &Session, command: &Submission) -> Result<u32, Status
 /// Set Features.
 pub(super) fn set(session: &Session, command: &Submission) -> Result<u32, Status> {
     let (id, dword) = (command.cdw10 as u8, command.cdw11);
-    if !is_supported(id) {
+    if !is_supported(&session.drive, id) {
         return Err(Status::INVALID_FIELD);
     }
     if command.cdw10 & SAVE != 0 {

@@ -65,7 +65,7 @@ fn read(session: &Session, command: &Submission, page: u8) -> Result<Vec<u8>, St
             dwords(1024, admin.into_iter().chain(io))
         }
         id::FEATURE_EFFECTS => {
-            let known = (0..=u8::MAX).filter(|id| features::is_supported(*id));
+            let known = (0..=u8::MAX).filter(|id| features::is_supported(drive, *id));
             dwords(256, known.map(|id| (id.into(), SUPPORTED)))
         }
         _ => return Err(Status::INVALID_LOG_PAGE),

@@ -10,6 +10,7 @@ use devices::pci::{Attachment, EndpointError, IntxPin};
 use crate::backend::Backend;
 use crate::engine::Engine;
 use crate::shutdown::ShutdownModel;
+use crate::spec::BLOCK_SIZES;
 
 /// Most I/O queue pairs of a controller.
 pub const MAX_IO_QUEUES: u16 = 64;
@@ -26,8 +27,11 @@ pub struct ControllerConfig {
     pub model: String,
     /// Firmware revision, at most 8 characters of ASCII.
     pub firmware: String,
-    /// Storage of the namespaces 1, 2, …
-    pub namespaces: Vec<Arc<dyn Backend>>,
+    /// The namespaces 1, 2, …
+    pub namespaces: Vec<NamespaceConfig>,
+    /// Whether the drive has a volatile write cache. Without one, every write is on stable storage when it
+    /// completes.
+    pub write_cache: bool,
     /// The guest-visible shutdown.
     pub shutdown: ShutdownModel,
     /// What the host-side teardown is made to take, from its start; real work overlaps it.
@@ -36,6 +40,33 @@ pub struct ControllerConfig {
     pub queue_limit: u16,
     /// Where the function sits, and so which capabilities it shows.
     pub attachment: Attachment,
+}
+
+/// A namespace's storage and names.
+pub struct NamespaceConfig {
+    /// Its storage.
+    pub backend: Arc<dyn Backend>,
+    /// Bytes of a block: 512 or 4096. Format NVM may change it.
+    pub block_size: u32,
+    /// IEEE extended unique identifier; derived from the drive's identity where `None`.
+    pub eui64: Option<[u8; 8]>,
+    /// Globally unique identifier; derived from the drive's identity where `None`.
+    pub nguid: Option<[u8; 16]>,
+    /// UUID; derived from the drive's identity where `None`.
+    pub uuid: Option<[u8; 16]>,
+}
+
+impl NamespaceConfig {
+    /// A namespace of blocks of 512 bytes with derived identifiers.
+    pub fn new(backend: Arc<dyn Backend>) -> Self {
+        Self {
+            backend,
+            block_size: 512,
+            eui64: None,
+            nguid: None,
+            uuid: None,
+        }
+    }
 }
 
 /// What a controller uses of the machine.
@@ -82,6 +113,21 @@ pub enum ControllerError {
         id: String,
         /// What was asked for.
         count: usize,
+    },
+    /// No block size that there is, or no whole number of blocks.
+    #[error(
+        "namespace {number} of drive {id} has {size} bytes and blocks of {block_size}: blocks of 512 and of 4096 \
+         bytes are possible, and a whole number of them"
+    )]
+    Blocks {
+        /// The drive.
+        id: String,
+        /// The namespace, from 1.
+        number: usize,
+        /// Its size in bytes.
+        size: u64,
+        /// What was asked for.
+        block_size: u32,
     },
     /// The host gives no interrupt vectors.
     #[error("no interrupt vectors for drive {id}: {source}")]
@@ -132,6 +178,17 @@ impl ControllerConfig {
                 id: self.id.clone(),
                 count: self.namespaces.len(),
             });
+        }
+        for (number, namespace) in (1..).zip(&self.namespaces) {
+            let (size, block_size) = (namespace.backend.size(), namespace.block_size);
+            if !BLOCK_SIZES.contains(&block_size) || !size.is_multiple_of(block_size.into()) {
+                return Err(ControllerError::Blocks {
+                    id: self.id.clone(),
+                    number,
+                    size,
+                    block_size,
+                });
+            }
         }
         Ok(())
     }

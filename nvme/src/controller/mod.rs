@@ -27,13 +27,17 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use devices::latency::seed_of;
 
-pub use config::{Connections, ControllerConfig, ControllerError, MAX_IO_QUEUES, MAX_NAMESPACES};
+pub use config::{
+    Connections, ControllerConfig, ControllerError, MAX_IO_QUEUES, MAX_NAMESPACES, NamespaceConfig,
+};
 
-use crate::drive::{Drive, Identity, digest};
+use crate::drive::Drive;
 use crate::engine::{TimerKey, TimerKind};
 use crate::faults::Faults;
+use crate::identity::{Identity, NamespaceNames, digest};
 use crate::logs::Logs;
 use crate::namespace::Namespace;
+use crate::namespaces::Namespaces;
 use crate::pci;
 use crate::session::Session;
 use crate::shutdown::ShutdownModel;
@@ -69,6 +73,7 @@ impl Controller {
             model,
             firmware,
             namespaces,
+            write_cache,
             shutdown,
             teardown_latency,
             queue_limit,
@@ -76,20 +81,23 @@ impl Controller {
         } = config;
         let unique = digest(&[id.as_bytes(), serial.as_bytes(), model.as_bytes()]);
         let faults = Faults::new(seed_of(&id));
+        let identity = Identity {
+            vendor: pci::VENDOR,
+            subsystem_vendor: pci::VENDOR,
+            serial,
+            model,
+            firmware,
+            unique,
+        };
+        let limit = namespaces.len() as u32;
+        let configured = (1..).zip(namespaces);
+        let namespaces = configured.map(|(id, namespace)| configure(&identity, id, namespace));
+        let namespaces = Namespaces::new(namespaces.collect(), limit);
         let drive = Arc::new(Drive {
             id,
-            identity: Identity {
-                vendor: pci::VENDOR,
-                subsystem_vendor: pci::VENDOR,
-                serial,
-                model,
-                firmware,
-                unique,
-            },
-            namespaces: (1..)
-                .zip(namespaces)
-                .map(|(id, backend)| Arc::new(Namespace::new(id, backend)))
-                .collect(),
+            identity,
+            namespaces,
+            write_cache,
             queue_limit,
             shutdown_estimate: shutdown.estimate(),
             logs: Logs::new(),
@@ -118,8 +126,9 @@ impl Controller {
 
     /// Sizes of the namespaces in bytes, in the order of their identifiers.
     pub fn namespace_sizes(&self) -> Vec<u64> {
-        let namespaces = self.drive.namespaces.iter();
+        let namespaces = self.drive.namespaces.all();
         namespaces
+            .iter()
             .map(|namespace| namespace.backend().size())
             .collect()
     }
@@ -130,6 +139,23 @@ impl Controller {
             kind,
         }
     }
+}
+
+fn configure(identity: &Identity, id: u32, config: NamespaceConfig) -> Arc<Namespace> {
+    let NamespaceConfig {
+        backend,
+        block_size,
+        eui64,
+        nguid,
+        uuid,
+    } = config;
+    let derived = identity.names(id.into());
+    let names = NamespaceNames {
+        eui64: eui64.unwrap_or(derived.eui64),
+        nguid: nguid.unwrap_or(derived.nguid),
+        uuid: uuid.unwrap_or(derived.uuid),
+    };
+    Arc::new(Namespace::new(id, backend, block_size, names))
 }
 
 impl Drop for Controller {

@@ -106,7 +106,7 @@ impl Device for Controller {
     fn release(&self) {
         self.reset_function();
         self.drive.endpoint.release();
-        for namespace in &self.drive.namespaces {
+        for namespace in self.drive.namespaces.all() {
             namespace.backend().release();
         }
     }

@@ -27,7 +27,7 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
         return Outcome::Later(Box::new(transfer::flush_all));
     }
     let result = match session.drive.namespace(command.nsid) {
-        Ok(namespace) => dispatch(session, namespace, command),
+        Ok(namespace) => dispatch(session, &namespace, command),
         Err(status) => Err(status),
     };
     result.unwrap_or_else(|status| Outcome::Done(Err(status)))

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use super::{MAX_TRANSFER, on_lane};
 use crate::backend::Durability;
-use crate::namespace::Namespace;
+use crate::namespace::{Extent, Namespace};
 use crate::prp::DataPointer;
 use crate::respond::{Outcome, Responder};
 use crate::session::Session;
-use crate::spec::{BLOCK, Status, Submission};
+use crate::spec::{Status, Submission};
 
 pub(super) const FORCE_UNIT_ACCESS: u32 = 1 << 30;
 
@@ -19,7 +19,7 @@ pub(super) fn read(
     command: &Submission,
 ) -> Result<Outcome, Status> {
     let memory = &session.drive.memory;
-    let extent = namespace.extent(command.starting_block(), transfer_blocks(command)?)?;
+    let extent = transfer_extent(namespace, command)?;
     let data = DataPointer::of(memory, command, extent.length as usize)?;
     data.fill(memory, |slices| namespace.read(extent, slices))?;
     session.drive.logs.count_read(extent.length);
@@ -59,17 +59,21 @@ fn write_as(
     durability: Durability,
 ) -> Result<(), Status> {
     let memory = &session.drive.memory;
-    let extent = namespace.extent(command.starting_block(), transfer_blocks(command)?)?;
+    let extent = transfer_extent(namespace, command)?;
     let data = DataPointer::of(memory, command, extent.length as usize)?;
     data.take(memory, |slices| namespace.write(extent, slices, durability))?;
     session.drive.logs.count_write(extent.length);
     Ok(())
 }
 
-fn transfer_blocks(command: &Submission) -> Result<u64, Status> {
+/// The blocks of a command that moves their data, which MDTS limits.
+pub(super) fn transfer_extent(
+    namespace: &Namespace,
+    command: &Submission,
+) -> Result<Extent, Status> {
     let count = command.block_count();
-    if count * BLOCK > MAX_TRANSFER {
+    if count << namespace.block_shift() > MAX_TRANSFER {
         return Err(Status::INVALID_FIELD);
     }
-    Ok(count)
+    namespace.extent(command.starting_block(), count)
 }

@@ -14,8 +14,11 @@ pub use status::Status;
 /// Bytes of a memory page: the one page size offered (CAP.MPSMIN = CAP.MPSMAX = 0).
 pub const PAGE: u64 = 4096;
 
-/// Bytes of a logical block.
+/// Bytes of the smallest logical block: what storage comes in.
 pub const BLOCK: u64 = 512;
+
+/// Bytes of a logical block by the number of its LBA format.
+pub const BLOCK_SIZES: [u32; 2] = [512, 4096];
 
 /// The namespace id that addresses every namespace (base 2.0, 3.2.1.2).
 pub const ALL_NAMESPACES: u32 = u32::MAX;

@@ -16,6 +16,8 @@ pub(super) struct TestBackend {
     /// Calls that came in.
     pub(super) entered: AtomicU32,
     pub(super) flushes: AtomicU32,
+    /// Writes to stable storage.
+    pub(super) stable: AtomicU32,
     pub(super) fail_flushes: AtomicBool,
 }
 
@@ -27,6 +29,7 @@ impl TestBackend {
             released: Condvar::new(),
             entered: AtomicU32::new(0),
             flushes: AtomicU32::new(0),
+            stable: AtomicU32::new(0),
             fail_flushes: AtomicBool::new(false),
         })
     }
@@ -73,6 +76,9 @@ impl Backend for TestBackend {
 
     fn write(&self, offset: u64, from: &[GuestSlice<'_>], how: Durability) -> io::Result<()> {
         self.enter();
+        if how == Durability::Stable {
+            self.stable.fetch_add(1, Ordering::SeqCst);
+        }
         self.memory.write(offset, from, how)
     }
 

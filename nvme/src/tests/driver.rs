@@ -17,7 +17,10 @@ use super::backend::TestBackend;
 use crate::spec::command::admin;
 use crate::spec::registers::offset;
 use crate::spec::{Completion, Status, Submission};
-use crate::{Backend, Connections, Controller, ControllerConfig, Engine, ShutdownModel};
+use crate::{
+    Backend, Connections, Controller, ControllerConfig, ControllerError, Engine, NamespaceConfig,
+    ShutdownModel,
+};
 
 pub(super) const MEMORY: u64 = 16 << 20;
 pub(super) const DATA: u64 = 8 << 20;
@@ -83,7 +86,8 @@ pub(super) fn config(backends: Vec<Arc<dyn Backend>>) -> ControllerConfig {
         serial: "SD0001".into(),
         model: "Sundown NVMe".into(),
         firmware: "1.0".into(),
-        namespaces: backends,
+        namespaces: backends.into_iter().map(NamespaceConfig::new).collect(),
+        write_cache: true,
         shutdown: ShutdownModel::default(),
         teardown_latency: Duration::ZERO,
         queue_limit: 4,
@@ -111,6 +115,10 @@ impl Guest {
     }
 
     pub(super) fn with(config: ControllerConfig) -> Self {
+        Self::try_with(config).unwrap()
+    }
+
+    pub(super) fn try_with(config: ControllerConfig) -> Result<Self, ControllerError> {
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).unwrap();
         let (router, line) = (Arc::new(Router::default()), Arc::new(Line::default()));
         let connections = Connections {
@@ -119,7 +127,7 @@ impl Guest {
             router: Arc::clone(&router) as _,
             intx: Some((IntxPin::A, Arc::clone(&line) as _)),
         };
-        let controller = Controller::new(config, connections).unwrap();
+        let controller = Controller::new(config, connections)?;
         let guest = Self {
             memory,
             controller,
@@ -129,7 +137,7 @@ impl Guest {
             next_cid: 0,
         };
         guest.power_up();
-        guest
+        Ok(guest)
     }
 
     /// What firmware does: memory decoding and bus mastering on.

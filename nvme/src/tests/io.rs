@@ -8,10 +8,12 @@ use vm_memory::GuestAddress;
 use zerocopy::IntoBytes;
 
 use super::backend::TestBackend;
+use super::commands::{identify, page};
 use super::driver::{DATA, DISK, Guest, MEMORY, config, eventually, refused, result, transfer};
 use crate::spec::command::{admin, io};
+use crate::spec::identify::{Controller, cns};
 use crate::spec::{DsmRange, Status, Submission};
-use crate::{Backend, FileBackend, MemoryBackend};
+use crate::{Backend, FileBackend};
 
 fn pattern(length: usize, seed: u8) -> Vec<u8> {
     (0..length)
@@ -335,22 +337,45 @@ fn abort_takes_back_what_has_not_begun() {
 }
 
 #[test]
-fn without_a_write_cache_every_write_is_stable() {
-    let mut guest = Guest::with(config(vec![std::sync::Arc::new(MemoryBackend::new(DISK))]));
+fn a_write_cache_that_is_off_keeps_nothing_back() {
+    let backend = TestBackend::new(DISK);
+    let mut guest = Guest::on(backend.clone());
     guest.enable();
     guest.create_pair(1);
     let mut set = transfer(admin::SET_FEATURES, 6, 1, 0, 0);
-    guest.admin_ok(set);
+    set.cdw11 = 1;
+    for (cached, stable) in [(true, 0), (false, 1)] {
+        set.cdw11 = cached.into();
+        guest.admin_ok(set);
+        let get = Submission {
+            opcode: admin::GET_FEATURES,
+            ..set
+        };
+        assert_eq!(guest.admin_ok(get), u32::from(cached));
+        guest.run(1, transfer(io::WRITE, 0, 1, DATA, 0)).unwrap();
+        assert_eq!(backend.stable.load(Ordering::SeqCst), stable);
+    }
+}
+
+#[test]
+fn a_drive_without_a_write_cache_has_none_to_turn_on() {
+    let backend = TestBackend::new(DISK);
+    let mut config = config(vec![backend.clone()]);
+    config.write_cache = false;
+    let mut guest = Guest::with(config);
+    guest.enable();
+    guest.create_pair(1);
     guest.run(1, transfer(io::WRITE, 0, 1, DATA, 0)).unwrap();
-    set.opcode = admin::GET_FEATURES;
-    assert_eq!(guest.admin_ok(set), 0);
-    assert!(
-        guest
-            .controller
-            .session
-            .load_full()
-            .unwrap()
-            .write_through
-            .load(Ordering::SeqCst)
-    );
+    assert_eq!(backend.stable.load(Ordering::SeqCst), 1);
+    let flushes = backend.flushes.load(Ordering::SeqCst);
+    guest
+        .run(1, transfer(io::WRITE_ZEROES, 0, 1, 0, 0))
+        .unwrap();
+    assert_eq!(backend.flushes.load(Ordering::SeqCst), flushes + 1);
+    for opcode in [admin::SET_FEATURES, admin::GET_FEATURES] {
+        let command = transfer(opcode, 6, 1, 0, 0);
+        assert_eq!(guest.admin(command), refused(Status::INVALID_FIELD));
+    }
+    let controller: Controller = page(&mut guest, identify(cns::CONTROLLER, 0));
+    assert_eq!(controller.vwc, 0b110);
 }

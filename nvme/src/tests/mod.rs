@@ -2,11 +2,14 @@
 
 mod admin;
 mod backend;
+mod commands;
 mod driver;
 mod faults;
 mod guest_acts;
 mod hostile;
+mod identify;
 mod io;
 mod lifecycle;
+mod queues;
 mod registers;
 mod shutdown;

@@ -17,7 +17,7 @@ pub(super) fn drive(id: impl Into<String>, file: impl Into<PathBuf>) -> Device {
         options: named(id),
         namespaces: vec![NamespaceConfig {
             path: file.into(),
-            readonly: false,
+            ..NamespaceConfig::default()
         }],
         ..NvmeConfig::default()
     }))

@@ -22,8 +22,8 @@ use devices::pci::{
 };
 use kvm_ioctls::VmFd;
 use nvme::{
-    Backend, BackendError, Connections, Controller, ControllerConfig, ControllerError, Engine,
-    FileBackend, ShutdownModel,
+    BackendError, Connections, Controller, ControllerConfig, ControllerError, Engine, FileBackend,
+    NamespaceConfig, ShutdownModel,
 };
 use vm_device::bus::{MmioAddress, MmioRange};
 use vm_device::device_manager::{IoManager, MmioManager};
@@ -300,7 +300,7 @@ impl Builder<'_> {
     ) -> Result<Arc<Controller>, BuildError> {
         let id = &config.options.id;
         let place = self.config.place_of(id).unwrap_or_default();
-        let mut namespaces: Vec<Arc<dyn Backend>> = Vec::with_capacity(config.namespaces.len());
+        let mut namespaces = Vec::with_capacity(config.namespaces.len());
         for (index, namespace) in config.namespaces.iter().enumerate() {
             let backend =
                 FileBackend::open(&namespace.path, namespace.readonly).map_err(|source| {
@@ -311,15 +311,22 @@ impl Builder<'_> {
                         source,
                     }
                 })?;
-            namespaces.push(Arc::new(backend));
+            namespaces.push(NamespaceConfig {
+                backend: Arc::new(backend),
+                block_size: namespace.block_size.unwrap_or(512),
+                eui64: namespace.eui64.map(|id| id.0),
+                nguid: namespace.nguid.map(|id| id.0),
+                uuid: namespace.uuid.map(|id| id.0),
+            });
         }
         let latency = fixed(&config.shutdown.latency);
         let controller = ControllerConfig {
             id: id.clone(),
             serial: config.serial.clone().unwrap_or_else(|| serial_of(id)),
-            model: "Sundown NVMe".to_owned(),
-            firmware: env!("CARGO_PKG_VERSION").to_owned(),
+            model: text(&config.model, "Sundown NVMe"),
+            firmware: text(&config.firmware, env!("CARGO_PKG_VERSION")),
             namespaces,
+            write_cache: config.volatile_write_cache.unwrap_or(true),
             shutdown: ShutdownModel {
                 latency,
                 abrupt_latency: config
@@ -360,6 +367,10 @@ fn serial_of(id: &str) -> String {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
     format!("{}-{hash:08x}", &id[..LONGEST - 9])
+}
+
+fn text(given: &Option<String>, otherwise: &str) -> String {
+    given.clone().unwrap_or_else(|| otherwise.to_owned())
 }
 
 fn fixed(latency: &Latency) -> Duration {

@@ -146,3 +146,49 @@ fn the_examples_are_valid() {
     }
     assert!(count >= 3);
 }
+
+#[test]
+fn a_drive_is_whom_the_configuration_says() {
+    let namespace = json!({ "path": "/a", "block_size": 4096, "eui64": "0211000000000001",
+        "uuid": "6ba7b810-9dad-41d1-80b4-00c04fd430c8" });
+    let mut written = with(drive("d0"), "model", json!("A drive"));
+    written["firmware"] = json!("7");
+    written["volatile_write_cache"] = json!(false);
+    written["namespaces"] = json!([namespace]);
+    let config = read(&machine(json!([written.clone()]), json!([]))).unwrap();
+    let DeviceConfig::Nvme(nvme) = &config.pci[0] else {
+        panic!("no drive");
+    };
+    assert_eq!(nvme.model.as_deref(), Some("A drive"));
+    assert_eq!(nvme.volatile_write_cache, Some(false));
+    assert_eq!(
+        nvme.namespaces[0].eui64.unwrap().0,
+        [2, 17, 0, 0, 0, 0, 0, 1]
+    );
+    assert_eq!(nvme.namespaces[0].uuid.unwrap().0[..2], [0x6B, 0xA7]);
+    let again = serde_json::to_value(&config).unwrap();
+    assert_eq!(read(&again).unwrap(), config);
+
+    let with_namespace = |field: &str, value| {
+        let mut changed = written.clone();
+        changed["namespaces"][0][field] = value;
+        machine(json!([changed]), json!([]))
+    };
+    let size = with_namespace("block_size", json!(520));
+    let field = "pci[0].namespaces[0].block_size";
+    let message = refused_for(&size, ErrorCode::OutOfRange, field, Some("d0"));
+    assert!(message.contains("512 and 4096"), "{message}");
+    let short = with_namespace("nguid", json!("12"));
+    let field = "pci[0].namespaces[0].nguid";
+    let message = refused_for(&short, ErrorCode::Malformed, field, Some("d0"));
+    assert!(message.contains("32 hexadecimal digits"), "{message}");
+    for (field, value) in [("model", "x".repeat(41)), ("firmware", "123456789".into())] {
+        let long = machine(json!([with(drive("d0"), field, json!(value))]), json!([]));
+        refused_for(
+            &long,
+            ErrorCode::OutOfRange,
+            &format!("pci[0].{field}"),
+            Some("d0"),
+        );
+    }
+}

@@ -8,7 +8,9 @@ use devices::interrupt::{MsiMessage, MsiRouter, Route};
 use devices::lifecycle::Device;
 use devices::memory::GuestMemory;
 use devices::pci::{Attachment, PciFunction};
-use nvme::{Connections, Controller, ControllerConfig, Engine, NullBackend, ShutdownModel};
+use nvme::{
+    Connections, Controller, ControllerConfig, Engine, NamespaceConfig, NullBackend, ShutdownModel,
+};
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -189,7 +191,8 @@ impl Drive {
             serial: id.into(),
             model: "Sundown NVMe".into(),
             firmware: "1.0".into(),
-            namespaces: vec![Arc::new(NullBackend::new(1 << 20))],
+            namespaces: vec![NamespaceConfig::new(Arc::new(NullBackend::new(1 << 20)))],
+            write_cache: true,
             shutdown: ShutdownModel {
                 latency,
                 abrupt_latency: latency,

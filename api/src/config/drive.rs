@@ -1,0 +1,50 @@
+//! What an NVMe drive of a configuration must be.
+
+use super::tree::Place;
+use super::validate::given_path;
+use super::{ConfigError, NvmeConfig};
+use crate::error::ErrorCode;
+
+const NAMESPACES: usize = 256;
+const BLOCK_SIZES: [u32; 2] = [512, 4096];
+
+/// Checks identity and namespaces.
+pub(super) fn validate(place: &Place<'_>, drive: &NvmeConfig) -> Result<(), ConfigError> {
+    let refuse = |field: &str, message: String| {
+        let message = format!("device `{}`: {message}", place.device.id());
+        Err(ConfigError::new(ErrorCode::OutOfRange, message).of(place, field))
+    };
+    for (field, what, text, limit) in [
+        ("serial", "the serial number", &drive.serial, 20),
+        ("model", "the model name", &drive.model, 40),
+        ("firmware", "the firmware revision", &drive.firmware, 8),
+    ] {
+        let Some(text) = text else { continue };
+        let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if !(1..=limit).contains(&text.len()) || !printable {
+            let message = format!("{what}: 1 to {limit} printable ASCII characters are allowed");
+            return refuse(field, message);
+        }
+    }
+    let count = drive.namespaces.len();
+    if !(1..=NAMESPACES).contains(&count) {
+        let message = format!("{count} namespaces; 1 to {NAMESPACES} are allowed");
+        return refuse("namespaces", message);
+    }
+    for (at, namespace) in drive.namespaces.iter().enumerate() {
+        let field = format!("namespaces[{at}].path");
+        let path = given_path(
+            &place.field(&field),
+            "the namespace's file",
+            &namespace.path,
+        );
+        path.map_err(|error| error.of(place, &field))?;
+        if let Some(size) = namespace.block_size
+            && !BLOCK_SIZES.contains(&size)
+        {
+            let message = format!("blocks of {size} bytes; 512 and 4096 are possible");
+            return refuse(&format!("namespaces[{at}].block_size"), message);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Identify Controller (base 2.0, figure 275).
+
+use zerocopy::FromZeros;
+
+use super::super::{abort, events};
+use crate::drive::Drive;
+use crate::io::MDTS;
+use crate::logs::{ERROR_ENTRIES, TEMPERATURE};
+use crate::spec::VERSION;
+use crate::spec::identify::Controller;
+
+/// CNTLID: the subsystem's one controller.
+const CONTROLLER_ID: u16 = 0;
+/// ONCS: dataset management, write zeroes, select and save in features, timestamp.
+const OPTIONAL_COMMANDS: u16 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 6;
+/// LPA: commands supported and effects; extended data (NUMD, LPO); supported log pages.
+const LOG_ATTRIBUTES: u8 = 1 << 1 | 1 << 2 | 1 << 5;
+/// VWC without a write cache: Flush of all namespaces is supported.
+const FLUSHES_ALL: u8 = 0b11 << 1;
+/// VWC: there is a volatile write cache.
+const WRITE_CACHE: u8 = 1;
+/// FRMW: one slot, read only.
+const FIRMWARE: u8 = 1 | 1 << 1;
+/// Warning and critical composite temperatures in kelvins.
+pub(crate) const WARNING: u16 = TEMPERATURE + 45;
+const CRITICAL: u16 = TEMPERATURE + 60;
+
+pub(super) fn data(drive: &Drive) -> Controller {
+    let identity = &drive.identity;
+    let mut data = Controller::new_zeroed();
+    data.vid = identity.vendor;
+    data.ssvid = identity.subsystem_vendor;
+    data.sn = padded(&identity.serial);
+    data.mn = padded(&identity.model);
+    data.fr = padded(&identity.firmware);
+    data.mdts = MDTS;
+    data.cntlid = CONTROLLER_ID;
+    data.ver = VERSION;
+    data.rtd3e = u32::try_from(drive.shutdown_estimate.as_micros()).unwrap_or(u32::MAX);
+    // An I/O controller.
+    data.cntrltype = 1;
+    data.acl_z = abort::LIMIT_Z;
+    data.aerl_z = events::LIMIT_Z;
+    data.frmw = FIRMWARE;
+    data.lpa = LOG_ATTRIBUTES;
+    data.elpe_z = (ERROR_ENTRIES - 1) as u8;
+    data.wctemp = WARNING;
+    data.cctemp = CRITICAL;
+    // Entries of 64 and 16 bytes, required and maximum.
+    data.sqes = 0x66;
+    data.cqes = 0x44;
+    data.nn = drive.namespaces.limit();
+    data.oncs = OPTIONAL_COMMANDS;
+    data.vwc = FLUSHES_ALL | if drive.write_cache { WRITE_CACHE } else { 0 };
+    // AWUN and AWUPF: one block, as the host's page cache may be cut off between two pages of a write.
+    (data.awun_z, data.awupf_z) = (0, 0);
+    let name = identity.qualified_name();
+    data.subnqn[..name.len()].copy_from_slice(name.as_bytes());
+    // One power state: 25 W.
+    data.power_states[0].max_power = 2500;
+    data
+}
+
+/// ASCII, cut or padded with spaces, as the specification wants strings.
+pub(crate) fn padded<const N: usize>(text: &str) -> [u8; N] {
+    let mut field = [b' '; N];
+    let printable = |character: char| {
+        if matches!(character, ' '..='~') {
+            character as u8
+        } else {
+            b'?'
+        }
+    };
+    for (place, byte) in field.iter_mut().zip(text.chars().map(printable)) {
+        *place = byte;
+    }
+    field
+}

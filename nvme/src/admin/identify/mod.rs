@@ -1,0 +1,73 @@
+//! Identify (base 2.0, section 5.17; NVM command set 1.0, section 4.1.5). Only what works is claimed.
+
+mod controller;
+mod namespace;
+
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::give;
+use crate::drive::Drive;
+use crate::session::Session;
+use crate::spec::identify::{self as layout, CSI_NVM, cns};
+use crate::spec::{ALL_NAMESPACES, PAGE, Status, Submission};
+
+pub(super) use controller::{WARNING, padded};
+
+const PAGE_BYTES: usize = PAGE as usize;
+
+/// Identify, by CNS and, for the structures of a command set, CSI.
+pub(super) fn execute(session: &Session, command: &Submission) -> Result<(), Status> {
+    let drive = &session.drive;
+    let (selector, csi) = (command.cdw10 as u8, (command.cdw11 >> 24) as u8);
+    let of_command_set = matches!(
+        selector,
+        cns::COMMAND_SET_NAMESPACE
+            | cns::COMMAND_SET_CONTROLLER
+            | cns::COMMAND_SET_ACTIVE_NAMESPACES
+    );
+    if of_command_set && csi != CSI_NVM {
+        return Err(Status::INVALID_FIELD);
+    }
+    let page = match selector {
+        cns::NAMESPACE => namespace::active(drive, command.nsid)?,
+        cns::CONTROLLER => zerocopy::transmute!(controller::data(drive)),
+        cns::ACTIVE_NAMESPACES | cns::COMMAND_SET_ACTIVE_NAMESPACES => {
+            namespace_list(drive, command.nsid)?
+        }
+        cns::NAMESPACE_DESCRIPTORS => namespace::descriptors(drive, command.nsid)?,
+        // No protection information, no storage tags: all zeroes.
+        cns::COMMAND_SET_NAMESPACE => {
+            drive.namespaces.allocated(command.nsid)?;
+            [0; PAGE_BYTES]
+        }
+        cns::COMMAND_SET_CONTROLLER => {
+            zerocopy::transmute!(layout::CommandSetController::new_zeroed())
+        }
+        cns::INDEPENDENT_NAMESPACE => namespace::independent(drive, command.nsid)?,
+        // The first combination of command sets is the NVM command set alone.
+        cns::COMMAND_SETS => first(1),
+        _ => return Err(Status::INVALID_FIELD),
+    };
+    give(session, command, &page)
+}
+
+/// Active namespaces' identifiers above `after`, ascending; there is room for 1024.
+fn namespace_list(drive: &Drive, after: u32) -> Result<[u8; PAGE_BYTES], Status> {
+    if after >= ALL_NAMESPACES - 1 {
+        return Err(Status::INVALID_NAMESPACE);
+    }
+    let mut ids = [0_u32; PAGE_BYTES / 4];
+    let namespaces = drive.namespaces.all_active();
+    let above = namespaces.iter().map(|namespace| namespace.id);
+    for (place, id) in ids.iter_mut().zip(above.filter(|id| *id > after)) {
+        *place = id;
+    }
+    Ok(zerocopy::transmute!(ids))
+}
+
+/// A page of zeroes but for its first quadword.
+fn first(value: u64) -> [u8; PAGE_BYTES] {
+    let mut page = [0; PAGE_BYTES];
+    page[..8].copy_from_slice(value.as_bytes());
+    page
+}
