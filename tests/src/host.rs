@@ -139,6 +139,7 @@ impl LabHost {
         let result = folder.path.join("result.tar");
         let machine = Machine {
             host: self,
+            qemu: &parts.qemu(),
             kernel: &parts.vmlinuz(),
             initramfs: &initramfs,
             folder: &folder.path,

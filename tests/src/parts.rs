@@ -1,4 +1,4 @@
-//! What the lab is made of and does not build: kernel, modules, busybox, lspci.
+//! What the lab is made of and does not build: QEMU, kernel, modules, busybox, lspci.
 //! `resources/lab/setup` fetches them; this runs it and knows where it puts them.
 
 use std::env;
@@ -38,6 +38,11 @@ impl Parts {
     /// The stock kernel, a bzImage.
     pub fn vmlinuz(&self) -> PathBuf {
         self.folder.join("vmlinuz")
+    }
+
+    /// QEMU: a program that runs it with its own libraries.
+    pub fn qemu(&self) -> PathBuf {
+        self.folder.join("qemu/qemu-system-x86_64")
     }
 
     /// A statically linked busybox.

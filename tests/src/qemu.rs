@@ -46,6 +46,8 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Machine<'a> {
     pub host: &'a LabHost,
+    /// The program.
+    pub qemu: &'a Path,
     pub kernel: &'a Path,
     pub initramfs: &'a Path,
     pub folder: &'a Path,
@@ -62,7 +64,8 @@ impl Machine<'_> {
             File::create(&log).with_context(|| format!("could not make {}", log.display()))?;
         // setpriv: QEMU goes when this process goes, however it went.
         let mut child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(self.qemu)
             .args(self.arguments()?)
             .stdin(if self.console == Console::Terminal {
                 Stdio::inherit()
