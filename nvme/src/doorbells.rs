@@ -27,7 +27,7 @@ fn complain(session: &Session, id: u16, event: Event) {
         ..Submission::zeroed()
     };
     let logs = &session.drive.logs;
-    logs.record_error(id, &of_no_command, Status::INVALID_FIELD);
+    logs.record_error(id, &of_no_command, Status::INVALID_FIELD, 0);
     raise_event(session, event);
 }
 

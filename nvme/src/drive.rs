@@ -15,7 +15,7 @@ use crate::identity::Identity;
 use crate::logs::Logs;
 use crate::namespace::Namespace;
 use crate::namespaces::Namespaces;
-use crate::spec::Status;
+use crate::spec::{Status, Submission};
 
 /// See the module's header.
 pub(crate) struct Drive {
@@ -44,6 +44,20 @@ impl Drive {
     /// The namespace `id`, where it is attached.
     pub(crate) fn namespace(&self, id: u32) -> Result<Arc<Namespace>, Status> {
         self.namespaces.active(id)
+    }
+
+    /// Puts a command's error into the error log, with the first block that it is about.
+    pub(crate) fn record_error(&self, sq_id: u16, command: &Submission, status: Status) {
+        let mut first = command.starting_block();
+        if sq_id != 0
+            && status == Status::UNRECOVERED_READ_ERROR
+            && let Ok(namespace) = self.namespace(command.nsid)
+        {
+            first = namespace
+                .first_uncorrectable(first, command.block_count())
+                .unwrap_or(first);
+        }
+        self.logs.record_error(sq_id, command, status, first);
     }
 
     pub(crate) fn vectors(&self) -> u16 {

@@ -9,7 +9,6 @@
 //! Not implemented, and not claimed by Identify:
 //! - SGLs;
 //! - shadow doorbells;
-//! - Compare, Verify, Copy, Write Uncorrectable;
 //! - Format and Sanitize;
 //! - namespace management;
 //! - interrupt coalescing;
@@ -37,6 +36,7 @@ mod prp;
 mod queue;
 mod respond;
 mod session;
+mod uncorrectable;
 
 pub use backend::{Backend, BackendError, FileBackend, MemoryBackend, NullBackend};
 pub use controller::{Connections, Controller, ControllerConfig, ControllerError, NamespaceConfig};

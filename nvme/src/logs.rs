@@ -69,7 +69,14 @@ impl Logs {
         }
     }
 
-    pub(crate) fn record_error(&self, sq_id: u16, command: &Submission, status: Status) {
+    /// An error of `command`, on the I/O queues about blocks from `first_block`.
+    pub(crate) fn record_error(
+        &self,
+        sq_id: u16,
+        command: &Submission,
+        status: Status,
+        first_block: u64,
+    ) {
         if status.is_media() {
             self.media_errors.fetch_add(1, Ordering::Relaxed);
         }
@@ -80,10 +87,10 @@ impl Logs {
         entry.sq_id = sq_id;
         entry.cid = command.cid;
         entry.status = status.bits() << 1;
-        entry.parameter = u16::MAX;
+        entry.parameter = status.parameter();
         entry.nsid = command.nsid;
         if sq_id != 0 {
-            entry.lba = command.starting_block();
+            entry.lba = first_block;
         }
         errors.last.truncate(ERROR_ENTRIES - 1);
         errors.last.push_front(entry);

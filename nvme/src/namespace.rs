@@ -11,6 +11,7 @@ use crate::engine::Lane;
 use crate::identity::NamespaceNames;
 use crate::prp::GuestSlice;
 use crate::spec::Status;
+use crate::uncorrectable::Uncorrectable;
 
 /// See the module's header.
 pub(crate) struct Namespace {
@@ -22,6 +23,8 @@ pub(crate) struct Namespace {
     block_shift: AtomicU8,
     /// Whether the controller has it.
     attached: AtomicBool,
+    /// What a host made unreadable.
+    uncorrectable: Uncorrectable,
     /// Counts changes.
     changes: AtomicU64,
     /// The changes that are known to be on stable storage.
@@ -52,6 +55,7 @@ impl Namespace {
             backend,
             block_shift: AtomicU8::new(block_size.trailing_zeros() as u8),
             attached: AtomicBool::new(true),
+            uncorrectable: Uncorrectable::default(),
             changes: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
         }
@@ -94,7 +98,28 @@ impl Namespace {
         Ok(())
     }
 
+    /// Refuses to read what a host made unreadable.
+    pub(crate) fn check_readable(&self, extent: Extent) -> Result<(), Status> {
+        match self.uncorrectable.first_in(extent) {
+            Some(_) => Err(Status::UNRECOVERED_READ_ERROR),
+            None => Ok(()),
+        }
+    }
+
+    /// The first block of `count` from `start` that a host made unreadable.
+    pub(crate) fn first_uncorrectable(&self, start: u64, count: u64) -> Option<u64> {
+        let extent = self.extent(start, count).ok()?;
+        let first = self.uncorrectable.first_in(extent)?;
+        Some(first >> self.block_shift())
+    }
+
+    /// Makes a range unreadable until it is written.
+    pub(crate) fn make_uncorrectable(&self, extent: Extent) {
+        self.uncorrectable.mark(extent);
+    }
+
     pub(crate) fn read(&self, extent: Extent, into: &[GuestSlice<'_>]) -> Result<(), Status> {
+        self.check_readable(extent)?;
         let result = self.backend.read(extent.offset, into);
         result.map_err(|failure| self.failed("read", &failure, Status::UNRECOVERED_READ_ERROR))
     }
@@ -107,6 +132,9 @@ impl Namespace {
     ) -> Result<(), Status> {
         let result = self.backend.write(extent.offset, from, durability);
         self.changed();
+        if result.is_ok() {
+            self.uncorrectable.clear(extent);
+        }
         result.map_err(|failure| self.failed("write", &failure, Status::WRITE_FAULT))
     }
 
@@ -114,6 +142,9 @@ impl Namespace {
         let Extent { offset, length } = extent;
         let result = self.backend.write_zeroes(offset, length, deallocate);
         self.changed();
+        if result.is_ok() {
+            self.uncorrectable.clear(extent);
+        }
         result.map_err(|failure| self.failed("write zeroes", &failure, Status::WRITE_FAULT))
     }
 

@@ -212,7 +212,7 @@ impl Session {
                 drive = %self.drive.id, queue = queue.id, opcode = command.opcode,
                 status = status.bits(), "NVMe command failed"
             );
-            self.drive.logs.record_error(queue.id, command, status);
+            self.drive.record_error(queue.id, command, status);
         }
         slot.complete(Completion::of(command, queue.id, queue.head(), status, dw0));
     }

@@ -237,7 +237,7 @@ fn set_number_of_queues(session: &Session, dword: u32) -> Result<u32, Status> {
 }
 
 /// Commands supported and their effects, log page 05h: admin and I/O opcodes.
-pub(super) fn effects() -> ([u8; 10], [(u8, u32); 5]) {
+pub(super) fn effects() -> ([u8; 10], [(u8, u32); 9]) {
     use crate::spec::command::admin;
     const CHANGES_BLOCKS: u32 = 1 << 1;
     (
@@ -257,7 +257,11 @@ pub(super) fn effects() -> ([u8; 10], [(u8, u32); 5]) {
             (io::FLUSH, 0),
             (io::WRITE, CHANGES_BLOCKS),
             (io::READ, 0),
+            (io::WRITE_UNCORRECTABLE, CHANGES_BLOCKS),
+            (io::COMPARE, 0),
             (io::WRITE_ZEROES, CHANGES_BLOCKS),
+            (io::VERIFY, 0),
+            (io::COPY, CHANGES_BLOCKS),
             (io::DATASET_MANAGEMENT, CHANGES_BLOCKS),
         ],
     )

@@ -1,10 +1,12 @@
-//! Write Zeroes and Dataset Management (NVM command set 1.0, sections 3.2.8 and 3.2.3).
+//! Write Zeroes, Write Uncorrectable and Dataset Management (NVM command set 1.0, sections 3.2.8, 3.2.7 and
+//! 3.2.3).
 
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::transfer;
 use crate::namespace::Namespace;
 use crate::prp::DataPointer;
+use crate::respond::Outcome;
 use crate::session::Session;
 use crate::spec::{DsmRange, Status, Submission};
 
@@ -23,6 +25,16 @@ pub(super) fn write_zeroes(
         namespace.flush()?;
     }
     Ok(())
+}
+
+/// The range cannot be read from now on, until it is written. The knowledge of it ends with the process.
+pub(super) fn write_uncorrectable(
+    namespace: &Namespace,
+    command: &Submission,
+) -> Result<Outcome, Status> {
+    let extent = namespace.extent(command.starting_block(), command.block_count())?;
+    namespace.make_uncorrectable(extent);
+    Ok(Outcome::Done(Ok(0)))
 }
 
 /// Dataset Management: deallocation is acted on, other hints are taken note of by nobody.

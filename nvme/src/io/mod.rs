@@ -1,7 +1,9 @@
 //! I/O commands of the NVM command set (NVM command set 1.0, section 3.2). Reads and cached writes run on
 //! the I/O thread; whatever may block long goes to the namespace's lane.
 
+mod check;
 mod clear;
+mod copy;
 mod transfer;
 
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use crate::spec::{ALL_NAMESPACES, Status, Submission};
 pub(crate) const MDTS: u8 = 8;
 /// The same in bytes.
 const MAX_TRANSFER: u64 = crate::spec::PAGE << MDTS;
+
+pub(crate) use copy::{MAX_COPY, MAX_RANGE, MAX_RANGES};
 
 /// Executes an I/O command. Guest values are in `command`, copied once.
 pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
@@ -49,6 +53,16 @@ fn dispatch(
         io::DATASET_MANAGEMENT => {
             namespace.check_writable()?;
             Ok(on_lane(namespace, clear::manage))
+        }
+        io::WRITE_UNCORRECTABLE => {
+            namespace.check_writable()?;
+            clear::write_uncorrectable(namespace, command)
+        }
+        io::COMPARE => Ok(on_lane(namespace, check::compare)),
+        io::VERIFY => Ok(on_lane(namespace, check::verify)),
+        io::COPY => {
+            namespace.check_writable()?;
+            Ok(on_lane(namespace, copy::execute))
         }
         _ => Err(Status::INVALID_OPCODE),
     }

@@ -112,6 +112,31 @@ pub struct DsmRange {
     pub starting_block: u64,
 }
 
+/// A source range of Copy, format 0 (NVM command set 1.0, figure 38).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct CopyRange {
+    reserved: [u8; 8],
+    /// The first block.
+    pub starting_block: u64,
+    /// Length in blocks, zero-based.
+    pub blocks_z: u16,
+    /// Reserved, and what protection information is checked against.
+    rest: [u8; 14],
+}
+
+impl CopyRange {
+    /// `blocks` blocks (1 to 65536) from `starting_block`.
+    pub fn new(starting_block: u64, blocks: u32) -> Self {
+        Self {
+            starting_block,
+            blocks_z: blocks.saturating_sub(1) as u16,
+            ..Self::default()
+        }
+    }
+}
+
+const _: () = assert!(size_of::<CopyRange>() == 32);
 const _: () = assert!(size_of::<Submission>() == 64);
 const _: () = assert!(size_of::<Completion>() == 16);
 const _: () = assert!(size_of::<DsmRange>() == 16);
@@ -137,6 +162,10 @@ pub mod io {
     pub const FLUSH: u8 = 0x00;
     pub const WRITE: u8 = 0x01;
     pub const READ: u8 = 0x02;
+    pub const WRITE_UNCORRECTABLE: u8 = 0x04;
+    pub const COMPARE: u8 = 0x05;
     pub const WRITE_ZEROES: u8 = 0x08;
     pub const DATASET_MANAGEMENT: u8 = 0x09;
+    pub const VERIFY: u8 = 0x0C;
+    pub const COPY: u8 = 0x19;
 }

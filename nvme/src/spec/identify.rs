@@ -142,7 +142,17 @@ pub struct Namespace {
     pub nabspf: u16,
     pub noiob: u16,
     pub nvmcap: u128,
-    reserved_64: [u8; 35],
+    pub npwg_z: u16,
+    pub npwa_z: u16,
+    pub npdg_z: u16,
+    pub npda_z: u16,
+    pub nows_z: u16,
+    pub mssrl: u16,
+    pub mcl: u32,
+    pub msrc_z: u8,
+    reserved_81: [u8; 11],
+    pub anagrpid: u32,
+    reserved_96: [u8; 3],
     pub nsattr: u8,
     pub nvmsetid: u16,
     pub endgid: u16,
@@ -195,6 +205,8 @@ const _: () = assert!(std::mem::offset_of!(Controller, oacs) == 256);
 const _: () = assert!(std::mem::offset_of!(Controller, sqes) == 512);
 const _: () = assert!(std::mem::offset_of!(Controller, subnqn) == 768);
 const _: () = assert!(std::mem::offset_of!(Controller, power_states) == 2048);
+const _: () = assert!(std::mem::offset_of!(Namespace, mssrl) == 74);
+const _: () = assert!(std::mem::offset_of!(Namespace, anagrpid) == 92);
 const _: () = assert!(std::mem::offset_of!(Namespace, nsattr) == 99);
 const _: () = assert!(std::mem::offset_of!(Namespace, nguid) == 104);
 const _: () = assert!(std::mem::offset_of!(Namespace, formats) == 128);

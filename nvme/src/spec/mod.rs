@@ -8,7 +8,7 @@ pub mod log;
 pub mod registers;
 pub mod status;
 
-pub use command::{Completion, DsmRange, Submission};
+pub use command::{Completion, CopyRange, DsmRange, Submission};
 pub use status::Status;
 
 /// Bytes of a memory page: the one page size offered (CAP.MPSMIN = CAP.MPSMAX = 0).

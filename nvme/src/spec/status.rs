@@ -44,8 +44,11 @@ impl Status {
     pub const FEATURE_NOT_SAVEABLE: Self = command(0x0D).permanent();
     pub const FEATURE_NOT_CHANGEABLE: Self = command(0x0E).permanent();
 
+    pub const COMMAND_SIZE_LIMIT_EXCEEDED: Self = command(0x83).permanent();
+
     pub const WRITE_FAULT: Self = media(0x80);
     pub const UNRECOVERED_READ_ERROR: Self = media(0x81);
+    pub const COMPARE_FAILURE: Self = media(0x85).permanent();
 }
 
 impl Status {
@@ -64,9 +67,31 @@ impl Status {
         self.0 & 0x7FF == 0
     }
 
-    /// Whether this is an error of the media, which SMART counts.
+    /// Whether this is an error of the media, which SMART counts: a write fault, an unrecovered read, or a
+    /// failed check of protection.
     pub const fn is_media(self) -> bool {
-        self.0 & 0x700 == 0x200
+        matches!(self.0 & 0x7FF, 0x280..=0x284)
+    }
+
+    /// The byte of the command that the error is about, as the error log tells it in bits 7:0 (base 2.0,
+    /// figure 206); FFFFh where the status alone does not say.
+    pub const fn parameter(self) -> u16 {
+        // Of all bits, so that a status with Do Not Retry is the same.
+        match self.0 & 0x7FF {
+            // Invalid Opcode.
+            0x001 => 0,
+            // Invalid Namespace or Format, of the kinds that name a namespace.
+            0x00B | 0x118 | 0x11A => 4,
+            // PRP Offset Invalid.
+            0x013 => 24,
+            // LBA Out of Range; identifiers of queues, log pages and features.
+            0x080 | 0x101 | 0x109 | 0x10D => 40,
+            // Invalid Queue Size.
+            0x102 => 42,
+            // Completion Queue Invalid; Invalid Interrupt Vector.
+            0x100 | 0x108 => 46,
+            _ => u16::MAX,
+        }
     }
 
     /// The 15 bits as they stand above the phase bit in a completion.

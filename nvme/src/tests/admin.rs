@@ -92,13 +92,18 @@ fn logs_count_what_happened() {
         (1, 1, u64::MAX)
     );
     assert_eq!(errors[0].status >> 1, Status::LBA_OUT_OF_RANGE.bits());
-    assert_eq!(errors[1].count, 0);
+    assert_eq!((errors[0].parameter, errors[1].count), (40, 0), "dword 10");
     let slots: log::FirmwareSlots = page(&mut guest, log_page(log::id::FIRMWARE_SLOTS, 512));
     assert_eq!((slots.active, &slots.revision[0]), (1, b"1.0     "));
     let effects: [u32; 1024] = page(&mut guest, log_page(log::id::COMMAND_EFFECTS, 4096));
     assert_eq!(
-        (effects[6], effects[256 + 1], effects[256 + 5]),
-        (1, 0b11, 0)
+        (
+            effects[6],
+            effects[256 + 1],
+            effects[256 + 5],
+            effects[256 + 6]
+        ),
+        (1, 0b11, 1, 0)
     );
     let pages: [u32; 256] = page(&mut guest, log_page(log::id::SUPPORTED_PAGES, 1024));
     assert_eq!(pages.iter().filter(|page| **page == 1).count(), 7);

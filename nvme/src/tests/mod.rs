@@ -2,6 +2,7 @@
 
 mod admin;
 mod backend;
+mod blocks;
 mod commands;
 mod driver;
 mod faults;

@@ -11,8 +11,11 @@ use crate::spec::identify::Controller;
 
 /// CNTLID: the subsystem's one controller.
 const CONTROLLER_ID: u16 = 0;
-/// ONCS: dataset management, write zeroes, select and save in features, timestamp.
-const OPTIONAL_COMMANDS: u16 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 6;
+/// ONCS: Compare, Write Uncorrectable, Dataset Management, Write Zeroes, select and save in features,
+/// timestamp, Verify, Copy.
+const OPTIONAL_COMMANDS: u16 = 0b11111 | 1 << 6 | 1 << 7 | 1 << 8;
+/// CDFS, the formats of Copy: 0.
+const COPY_FORMATS: u16 = 1;
 /// LPA: commands supported and effects; extended data (NUMD, LPO); supported log pages.
 const LOG_ATTRIBUTES: u8 = 1 << 1 | 1 << 2 | 1 << 5;
 /// VWC without a write cache: Flush of all namespaces is supported.
@@ -51,6 +54,7 @@ pub(super) fn data(drive: &Drive) -> Controller {
     data.cqes = 0x44;
     data.nn = drive.namespaces.limit();
     data.oncs = OPTIONAL_COMMANDS;
+    data.cdfs = COPY_FORMATS;
     data.vwc = FLUSHES_ALL | if drive.write_cache { WRITE_CACHE } else { 0 };
     // AWUN and AWUPF: one block, as the host's page cache may be cut off between two pages of a write.
     (data.awun_z, data.awupf_z) = (0, 0);

@@ -4,6 +4,7 @@ use zerocopy::FromZeros;
 
 use super::PAGE_BYTES;
 use crate::drive::Drive;
+use crate::io::{MAX_COPY, MAX_RANGE, MAX_RANGES};
 use crate::namespace::Namespace;
 use crate::spec::identify::{self as layout, CSI_NVM};
 use crate::spec::{BLOCK_SIZES, Status};
@@ -38,6 +39,10 @@ fn data(namespace: &Namespace) -> [u8; PAGE_BYTES] {
         // Deallocated blocks read as zeroes; Write Zeroes may deallocate.
         data.dlfeat = 0b001 | 1 << 3;
     }
+    // What a block leaves of limits in bytes; those divide all block sizes.
+    data.mssrl = (MAX_RANGE >> shift) as u16;
+    data.mcl = (MAX_COPY >> shift) as u32;
+    data.msrc_z = (MAX_RANGES - 1) as u8;
     data.nvmcap = u128::from(blocks << shift);
     data.nsattr = attributes(namespace);
     data.nguid = namespace.names.nguid;
