@@ -5,10 +5,9 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::config::{
-    Bridge as BridgeConfig, BridgePort, ConfigError, DeviceConfig, Latency, NvmeConfig, SerialMode,
+    Bridge as BridgeConfig, BridgePort, ConfigError, DeviceConfig, NvmeConfig, SerialMode,
     VmConfig, assign_slots,
 };
 use api::error::{ApiError, ErrorCode};
@@ -21,14 +20,12 @@ use devices::pci::{
     TopologyError, intx_gsi, root_pin,
 };
 use kvm_ioctls::VmFd;
-use nvme::{
-    BackendError, Connections, Controller, ControllerConfig, ControllerError, Engine, FileBackend,
-    NamespaceConfig, ShutdownModel,
-};
+use nvme::{Connections, Controller, Engine};
 use vm_device::bus::{MmioAddress, MmioRange};
 use vm_device::device_manager::{IoManager, MmioManager};
 
 use super::DeviceManager;
+use super::drive::{self, DriveError, fixed};
 use super::legacy::{Legacy, register};
 use super::list::{ListError, Listing};
 use super::teardown::Graph;
@@ -66,26 +63,9 @@ pub enum BuildError {
     /// A device is in the list and was not made: the two walks over the configuration differ.
     #[error("the device `{0}` is listed and was not built")]
     NotMade(String),
-    /// A namespace's file cannot be used.
-    #[error("device `{id}`, namespace {number}: {source}")]
-    Backend {
-        /// The device.
-        id: String,
-        /// The namespace, from 1.
-        number: usize,
-        /// Where its file is configured.
-        field: String,
-        /// Why.
-        source: BackendError,
-    },
-    /// A controller could not be made.
-    #[error("device `{id}`: {source}")]
-    Controller {
-        /// The device.
-        id: String,
-        /// Why.
-        source: ControllerError,
-    },
+    /// A drive could not be made.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
     /// The threads of the NVMe controllers could not be started.
     #[error("starting the I/O threads: {0}")]
     Engine(io::Error),
@@ -114,24 +94,7 @@ impl From<BuildError> for ApiError {
         match error {
             BuildError::Config(error) => error.into(),
             BuildError::List(error) => error.into(),
-            BuildError::Backend {
-                ref id,
-                ref field,
-                ref source,
-                ..
-            } => {
-                let code = match source {
-                    BackendError::Locked { .. } => ErrorCode::FileLocked,
-                    BackendError::Missing { .. } => ErrorCode::FileMissing,
-                    _ => ErrorCode::BadFile,
-                };
-                ApiError::from_error(code, &error)
-                    .with_device(id)
-                    .with_field(field)
-            }
-            BuildError::Controller { ref id, .. } => {
-                ApiError::from_error(ErrorCode::Internal, &error).with_device(id)
-            }
+            BuildError::Drive(error) => error.into(),
             BuildError::Serial { ref source, .. } => {
                 let code = match source.kind() {
                     io::ErrorKind::NotFound => ErrorCode::FileMissing,
@@ -298,96 +261,24 @@ impl Builder<'_> {
         above: Option<BridgePort>,
         path: &[DevFn],
     ) -> Result<Arc<Controller>, BuildError> {
-        let id = &config.options.id;
-        let place = self.config.place_of(id).unwrap_or_default();
-        let mut namespaces = Vec::with_capacity(config.namespaces.len());
-        for (index, namespace) in config.namespaces.iter().enumerate() {
-            let backend =
-                FileBackend::open(&namespace.path, namespace.readonly).map_err(|source| {
-                    BuildError::Backend {
-                        id: id.clone(),
-                        number: index + 1,
-                        field: format!("{place}.namespaces[{index}].path"),
-                        source,
-                    }
-                })?;
-            namespaces.push(NamespaceConfig {
-                backend: Arc::new(backend),
-                block_size: namespace.block_size.unwrap_or(512),
-                eui64: namespace.eui64.map(|id| id.0),
-                nguid: namespace.nguid.map(|id| id.0),
-                uuid: namespace.uuid.map(|id| id.0),
-            });
-        }
-        let latency = fixed(&config.shutdown.latency);
-        let controller = ControllerConfig {
-            id: id.clone(),
-            serial: config.serial.clone().unwrap_or_else(|| serial_of(id)),
-            model: text(&config.model, "Sundown NVMe"),
-            firmware: text(&config.firmware, env!("CARGO_PKG_VERSION")),
-            namespaces,
-            write_cache: config.volatile_write_cache.unwrap_or(true),
-            shutdown: ShutdownModel {
-                latency,
-                abrupt_latency: config
-                    .shutdown
-                    .abrupt_latency
-                    .as_ref()
-                    .map_or(latency, fixed),
-            },
-            teardown_latency: fixed(&config.teardown.latency),
-            queue_limit: u16::from(self.config.cpus.boot_vcpus),
-            attachment: match above {
-                None => Attachment::RootComplex,
-                Some(BridgePort::Pci) => Attachment::Conventional,
-                Some(_) => Attachment::Express,
-            },
+        let place = self.config.place_of(&config.options.id).unwrap_or_default();
+        let attachment = match above {
+            None => Attachment::RootComplex,
+            Some(BridgePort::Pci) => Attachment::Conventional,
+            Some(_) => Attachment::Express,
         };
+        let queues = u16::from(self.config.cpus.boot_vcpus);
         let connections = Connections {
             engine: self.engine.clone(),
             memory: self.host.memory.clone(),
             router: self.host.routing.clone(),
             intx: Some((IntxPin::A, self.intx(path))),
         };
-        Controller::new(controller, connections).map_err(|source| BuildError::Controller {
-            id: id.clone(),
-            source,
-        })
-    }
-}
-
-/// The serial number of a drive that was given none: its id, or, where that is longer than the 20
-/// characters there are, its beginning and a checksum.
-fn serial_of(id: &str) -> String {
-    const LONGEST: usize = 20;
-    if id.len() <= LONGEST {
-        return id.to_owned();
-    }
-    let hash = id.bytes().fold(0x811C_9DC5u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    format!("{}-{hash:08x}", &id[..LONGEST - 9])
-}
-
-fn text(given: &Option<String>, otherwise: &str) -> String {
-    given.clone().unwrap_or_else(|| otherwise.to_owned())
-}
-
-fn fixed(latency: &Latency) -> Duration {
-    match latency {
-        Latency::Fixed { ms } => Duration::from_millis(*ms),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_serial_number_fits_and_long_ids_stay_distinct() {
-        assert_eq!(serial_of("drive0"), "drive0");
-        let long = |end: &str| serial_of(&format!("a-drive-with-a-rather-long-name-{end}"));
-        assert_eq!(long("1").len(), 20);
-        assert_ne!(long("1"), long("2"));
+        Ok(drive::controller(
+            config,
+            &place,
+            (queues, attachment),
+            connections,
+        )?)
     }
 }

@@ -1,6 +1,7 @@
 //! The device manager: builds the hierarchy, finds devices in it, and shuts it down.
 
 pub mod build;
+pub mod drive;
 mod legacy;
 pub mod list;
 pub mod teardown;
