@@ -2,7 +2,7 @@
 //! is any more. Threads pass it before they touch guest memory; closing it lets nobody else in.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use devices::lifecycle::Deadline;
@@ -16,16 +16,14 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// See the module's header.
 pub(crate) struct Gate {
-    open: AtomicBool,
-    state: Mutex<State>,
+    /// Those inside, and [`CLOSED`].
+    state: AtomicU64,
+    then: Mutex<VecDeque<Then>>,
     emptied: Condvar,
 }
 
-struct State {
-    open: bool,
-    inside: u32,
-    then: VecDeque<Then>,
-}
+/// The bit of the state that says that nobody else gets in.
+const CLOSED: u64 = 1 << 63;
 
 /// The right to work behind a gate, given back when dropped.
 pub(crate) struct Pass(Arc<Gate>);
@@ -33,85 +31,85 @@ pub(crate) struct Pass(Arc<Gate>);
 impl Gate {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            open: AtomicBool::new(true),
-            state: Mutex::new(State {
-                open: true,
-                inside: 0,
-                then: VecDeque::new(),
-            }),
+            state: AtomicU64::new(0),
+            then: Mutex::default(),
             emptied: Condvar::new(),
         })
     }
 
     /// Lets the caller in while the gate is open.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Pass> {
-        let mut state = lock(&self.state);
-        if !state.open {
-            return None;
-        }
-        state.inside += 1;
-        Some(Pass(Arc::clone(self)))
+        let before = self.state.fetch_add(1, Ordering::AcqRel);
+        // A pass in either case: one that came too late leaves again as any other does.
+        let pass = Pass(Arc::clone(self));
+        (before & CLOSED == 0).then_some(pass)
     }
 
     /// Whether work may go on; asked between two commands so that a closed gate empties soon.
     pub(crate) fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
+        self.state.load(Ordering::Acquire) & CLOSED == 0
     }
 
     /// Closes the gate for good. Returns whether nobody is inside.
     pub(crate) fn close(&self) -> bool {
-        let mut state = lock(&self.state);
-        state.open = false;
-        self.open.store(false, Ordering::Release);
-        state.inside == 0
+        self.state.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED == 0
     }
 
     /// Whether nobody is inside.
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.state).inside == 0
+        self.state.load(Ordering::Acquire) & !CLOSED == 0
     }
 
     /// Runs `then` once nobody is inside a closed gate: on the thread that leaves last, or here and now.
     pub(crate) fn when_empty(&self, then: impl FnOnce() + Send + 'static) {
-        let mut state = lock(&self.state);
-        if state.inside > 0 {
-            state.then.push_back(Box::new(then));
+        let mut waiting = lock(&self.then);
+        // The last one out takes this lock after it has left: it either was counted out here, or finds
+        // what is pushed.
+        if !self.is_empty() {
+            waiting.push_back(Box::new(then));
             return;
         }
-        drop(state);
+        drop(waiting);
         then();
     }
 
     /// Waits until nobody is inside. Returns whether that came before the deadline.
     pub(crate) fn wait_empty(&self, by: Deadline) -> bool {
-        let mut state = lock(&self.state);
-        while state.inside > 0 {
+        let mut waiting = lock(&self.then);
+        while !self.is_empty() {
             let left = by.remaining();
             if left.is_zero() {
                 return false;
             }
-            state = self
+            waiting = self
                 .emptied
-                .wait_timeout(state, left)
+                .wait_timeout(waiting, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
         true
     }
+
+    #[cold]
+    fn last_left(&self) {
+        let mut waiting = lock(&self.then);
+        // Somebody who comes too late is inside for a moment, and then is the last one out.
+        if !self.is_empty() {
+            return;
+        }
+        let then = std::mem::take(&mut *waiting);
+        self.emptied.notify_all();
+        drop(waiting);
+        for run in then {
+            run();
+        }
+    }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut state = lock(&self.0.state);
-        state.inside -= 1;
-        if state.inside > 0 || state.open {
-            return;
-        }
-        let then = std::mem::take(&mut state.then);
-        self.0.emptied.notify_all();
-        drop(state);
-        for run in then {
-            run();
+        if self.0.state.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
+            self.0.last_left();
         }
     }
 }
@@ -121,6 +119,29 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicU32;
     use std::time::Duration;
+
+    #[test]
+    fn whoever_leaves_last_runs_what_waits_and_nobody_runs_it_twice() {
+        for _ in 0..200 {
+            let gate = Gate::new();
+            let runs = Arc::new(AtomicU32::new(0));
+            std::thread::scope(|scope| {
+                let passes = [(); 2].map(|()| gate.enter().unwrap());
+                for pass in passes {
+                    scope.spawn(move || drop(pass));
+                }
+                // Comers too late leave again, before or after those who were let in.
+                scope.spawn(|| while gate.enter().is_some() {});
+                gate.close();
+                let counted = Arc::clone(&runs);
+                gate.when_empty(move || {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                });
+                assert!(gate.wait_empty(Deadline::after(Duration::from_secs(20))));
+            });
+            assert_eq!(runs.load(Ordering::SeqCst), 1);
+        }
+    }
 
     #[test]
     fn a_closed_gate_lets_nobody_in_and_tells_when_it_is_empty() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use tracing::warn;
 
 use crate::backend::{Backend, Durability};
-use crate::engine::Lane;
+use crate::engine::{Ended, Lane};
 use crate::identity::NamespaceNames;
 use crate::prp::GuestSlice;
 use crate::spec::Status;
@@ -16,7 +16,10 @@ use crate::uncorrectable::Uncorrectable;
 /// See the module's header.
 pub(crate) struct Namespace {
     pub(crate) id: u32,
+    /// For slow calls: few, and enough that one slow deallocation does not hold another call back.
     pub(crate) lane: Arc<Lane>,
+    /// For reads and cached writes that neither end at once nor go through a ring.
+    pub(crate) transfers: Arc<Lane>,
     pub(crate) names: NamespaceNames,
     backend: Arc<dyn Backend>,
     /// Block size: a power of two. Format NVM changes it.
@@ -32,12 +35,23 @@ pub(crate) struct Namespace {
 }
 
 /// A checked range of a namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// First byte.
     pub(crate) offset: u64,
     /// Length in bytes.
     pub(crate) length: u64,
+}
+
+/// What a transfer through a ring does to a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+    Flush {
+        /// The changes that it covers.
+        changes: u64,
+    },
 }
 
 impl Namespace {
@@ -50,7 +64,8 @@ impl Namespace {
     ) -> Self {
         Self {
             id,
-            lane: Lane::new(),
+            lane: Lane::new(2),
+            transfers: Lane::new(8),
             names,
             backend,
             block_shift: AtomicU8::new(block_size.trailing_zeros() as u8),
@@ -162,6 +177,38 @@ impl Namespace {
         result.map_err(|failure| self.failed("flush", &failure, Status::WRITE_FAULT))?;
         self.flushed.fetch_max(changes, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// What is said of a transfer of `kind` that a ring made.
+    pub(crate) fn ended(&self, kind: Kind, extent: Extent, ended: Ended) -> Result<(), Status> {
+        let (doing, status) = match kind {
+            Kind::Read => ("read", Status::UNRECOVERED_READ_ERROR),
+            Kind::Write => ("write", Status::WRITE_FAULT),
+            Kind::Flush { .. } => ("flush", Status::WRITE_FAULT),
+        };
+        if kind == Kind::Write {
+            self.changed();
+        }
+        match (ended, kind) {
+            (Ended::Done, Kind::Flush { changes }) => {
+                self.flushed.fetch_max(changes, Ordering::AcqRel);
+                Ok(())
+            }
+            (Ended::Done, Kind::Write) => {
+                self.uncorrectable.clear(extent);
+                Ok(())
+            }
+            (Ended::Done, Kind::Read) => Ok(()),
+            (Ended::Cancelled, _) => Err(Status::ABORT_REQUESTED),
+            (Ended::Failed(failure), _) => Err(self.failed(doing, &failure, status)),
+        }
+    }
+
+    /// A flush that covers what was written so far.
+    pub(crate) fn begin_flush(&self) -> Kind {
+        Kind::Flush {
+            changes: self.changes.load(Ordering::Acquire),
+        }
     }
 
     /// Whether something was written since the last flush that succeeded.

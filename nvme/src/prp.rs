@@ -2,8 +2,10 @@
 //! (base 2.0, section 4.1.1). Every entry is read once and checked before anything is moved.
 
 use devices::memory::{Access, GuestMemory, MemoryMap};
+use smallvec::SmallVec;
 use vm_memory::{GuestAddress, VolatileSlice};
 
+use crate::engine::Vectors;
 use crate::spec::{PAGE, Status, Submission};
 
 /// Entries of a full page of a PRP list.
@@ -14,8 +16,11 @@ pub use devices::memory::GuestSlice;
 /// The guest memory of a command's data, in order, adjoining pages merged.
 #[derive(Debug, Default)]
 pub(crate) struct DataPointer {
-    stretches: Vec<(u64, usize)>,
+    stretches: SmallVec<[(u64, usize); 4]>,
 }
+
+/// Guest memory of a command: few stretches for most.
+pub(crate) type Slices<'a> = SmallVec<[GuestSlice<'a>; 4]>;
 
 impl DataPointer {
     /// Follows the PRP entries of `command` for `length` bytes (not zero).
@@ -58,14 +63,30 @@ impl DataPointer {
         &self,
         memory: &'a MemoryMap,
         access: Access,
-    ) -> Result<Vec<GuestSlice<'a>>, Status> {
-        let mut slices = Vec::with_capacity(self.stretches.len());
+    ) -> Result<Slices<'a>, Status> {
+        let mut slices = Slices::new();
         for &(at, bytes) in &self.stretches {
             memory
                 .slices(GuestAddress(at), bytes, access, &mut slices)
                 .map_err(|_| Status::DATA_TRANSFER_ERROR)?;
         }
         Ok(slices)
+    }
+
+    /// The same as addresses of the host. They are good while `memory` is held.
+    ///
+    /// # Errors
+    /// As for [`slices`](Self::slices).
+    pub(crate) fn vectors(&self, memory: &MemoryMap, access: Access) -> Result<Vectors, Status> {
+        let slices = self.slices(memory, access)?;
+        let vector = |slice: &GuestSlice<'_>| {
+            let pointer = slice.ptr_guard_mut();
+            libc::iovec {
+                iov_base: pointer.as_ptr().cast(),
+                iov_len: pointer.len(),
+            }
+        };
+        Ok(slices.iter().map(vector).collect())
     }
 
     /// Has `fill` fill the guest memory, or a buffer that is then copied there where it is not mapped.

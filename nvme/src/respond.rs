@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::engine::{Engine, Lane, TimerKey};
+use crate::engine::{Engine, Lane, TimerKey, Transfer};
 use crate::gate::{Pass, lock};
+use crate::namespace::{Extent, Kind, Namespace};
 use crate::queue::{Slot, SubmissionQueue};
 use crate::session::Session;
 use crate::spec::{Status, Submission};
@@ -16,8 +17,17 @@ pub(crate) enum Outcome {
     Done(Result<u32, Status>),
     /// It ends later: given a [`Responder`], this says how.
     Later(Box<dyn FnOnce(Responder) + Send>),
+    /// It ends when a transfer through the thread's ring does.
+    Transfer(Transfer, Work),
     /// It is kept without a completion slot: an Asynchronous Event Request.
     Kept,
+}
+
+/// What a transfer is for.
+pub(crate) struct Work {
+    pub(crate) namespace: Arc<Namespace>,
+    pub(crate) kind: Kind,
+    pub(crate) extent: Extent,
 }
 
 impl From<Result<(), Status>> for Outcome {
@@ -36,6 +46,9 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
+    /// Dword 0 of an Abort command that aborted nothing.
+    pub(crate) const NOT_ABORTED: u32 = 1;
+
     /// Completes the command and interrupts.
     pub(crate) fn respond(self, result: Result<u32, Status>) {
         let Self {

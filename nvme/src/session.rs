@@ -10,11 +10,12 @@ use tracing::debug;
 
 use crate::admin::{self, AsyncEvents, Features};
 use crate::drive::Drive;
-use crate::engine::Place;
+use crate::engine::{Place, Transfers};
 use crate::gate::{Gate, lock};
 use crate::io;
+use crate::namespace::Kind;
 use crate::queue::{CompletionQueue, Fetch, Misplaced, Slot, SubmissionQueue};
-use crate::respond::{Outcome, Responder};
+use crate::respond::{Outcome, Responder, Work};
 use crate::spec::registers::AdminQueueAttributes;
 use crate::spec::{Completion, Status, Submission};
 
@@ -98,7 +99,11 @@ impl Session {
     }
 
     /// Serves a burst of `queue` on the thread that owns it. Returns whether more may be waiting.
-    pub(crate) fn serve(self: &Arc<Self>, queue: &Arc<SubmissionQueue>) -> bool {
+    pub(crate) fn serve(
+        self: &Arc<Self>,
+        queue: &Arc<SubmissionQueue>,
+        transfers: &mut Transfers,
+    ) -> bool {
         let (Some(_pass), Some(_queue_pass)) = (self.gate.enter(), queue.gate.enter()) else {
             return false;
         };
@@ -106,7 +111,7 @@ impl Session {
             admin::deliver_events(self);
         }
         for responder in queue.take_due() {
-            self.resume(responder);
+            self.resume(responder, transfers);
         }
         let mut unsignalled: Option<Instant> = None;
         let mut served = 0;
@@ -116,7 +121,7 @@ impl Session {
                 break;
             };
             match queue.fetch() {
-                Fetch::Command(command) => self.serve_one(queue, &command, slot),
+                Fetch::Command(command) => self.serve_one(queue, &command, slot, transfers),
                 Fetch::Empty => break,
                 Fetch::Failed => {
                     self.fail("a submission queue entry cannot be read");
@@ -136,18 +141,20 @@ impl Session {
         served == BURST
     }
 
-    fn serve_one(self: &Arc<Self>, queue: &Arc<SubmissionQueue>, command: &Submission, slot: Slot) {
+    fn serve_one(
+        self: &Arc<Self>,
+        queue: &Arc<SubmissionQueue>,
+        command: &Submission,
+        slot: Slot,
+        transfers: &mut Transfers,
+    ) {
         let struck = self.drive.faults.strike(queue.id, command);
-        self.come_to(
-            struck.unwrap_or_else(|| self.execute(queue, command)),
-            queue,
-            command,
-            slot,
-        );
+        let outcome = struck.unwrap_or_else(|| self.execute(queue, command, transfers));
+        self.come_to(outcome, queue, (command, slot), transfers);
     }
 
     /// Executes a command that a fault has held up.
-    fn resume(self: &Arc<Self>, responder: Responder) {
+    fn resume(self: &Arc<Self>, responder: Responder, transfers: &mut Transfers) {
         let Responder {
             session: _,
             queue,
@@ -155,17 +162,22 @@ impl Session {
             slot,
             passes,
         } = responder;
-        let outcome = self.execute(&queue, &command);
-        self.come_to(outcome, &queue, &command, slot);
+        let outcome = self.execute(&queue, &command, transfers);
+        self.come_to(outcome, &queue, (&command, slot), transfers);
         self.signal(&queue.completions);
         drop(passes);
     }
 
-    fn execute(self: &Arc<Self>, queue: &SubmissionQueue, command: &Submission) -> Outcome {
+    fn execute(
+        self: &Arc<Self>,
+        queue: &SubmissionQueue,
+        command: &Submission,
+        transfers: &Transfers,
+    ) -> Outcome {
         if queue.id == 0 {
             admin::execute(self, command)
         } else {
-            io::execute(self, command)
+            io::execute(self, command, transfers.has_ring())
         }
     }
 
@@ -173,12 +185,15 @@ impl Session {
         self: &Arc<Self>,
         outcome: Outcome,
         queue: &Arc<SubmissionQueue>,
-        command: &Submission,
-        slot: Slot,
+        (command, slot): (&Submission, Slot),
+        transfers: &mut Transfers,
     ) {
         match outcome {
             Outcome::Done(result) => self.complete(queue, slot, command, result),
             Outcome::Kept => {}
+            Outcome::Transfer(transfer, work) => {
+                queue.start(self, (command, slot), (transfer, work), transfers);
+            }
             Outcome::Later(later) => {
                 // Both gates were entered by the caller; they may have been closed since, and then the
                 // command is cancelled with the queue.
@@ -192,6 +207,15 @@ impl Session {
                     });
                 }
             }
+        }
+    }
+
+    /// Counts the data that a transfer moved.
+    pub(crate) fn count(&self, work: &Work, result: Result<(), Status>) {
+        match (result, work.kind) {
+            (Ok(()), Kind::Read) => self.drive.logs.count_read(work.extent.length),
+            (Ok(()), Kind::Write) => self.drive.logs.count_write(work.extent.length),
+            _ => {}
         }
     }
 
@@ -248,12 +272,14 @@ impl Session {
         }
     }
 
-    /// Lets nobody in any more and takes back what has not begun. In-flight work finishes; the gate says when.
+    /// Lets nobody in any more, takes back what has not begun and cancels what a ring is at. What cannot be
+    /// cancelled finishes; the gate says when.
     pub(crate) fn close(&self) {
         self.gate.close();
         for queue in &self.submissions {
             if let Some(queue) = queue.load_full() {
                 drop(queue.take_all_deferred());
+                queue.cancel_running(self);
             }
         }
     }

@@ -141,7 +141,7 @@ impl MemoryMap {
         at: GuestAddress,
         bytes: usize,
         access: Access,
-        slices: &mut Vec<GuestSlice<'a>>,
+        slices: &mut impl Extend<GuestSlice<'a>>,
     ) -> Result<(), AccessError> {
         for piece in self.pieces(at, bytes) {
             let piece = piece?;
@@ -149,7 +149,7 @@ impl MemoryMap {
             let region = piece.region.mapping();
             let slice =
                 region.and_then(|region| region.get_slice(piece.offset(), piece.bytes).ok());
-            slices.push(slice.ok_or(AccessError::NotMapped(piece.at))?);
+            slices.extend([slice.ok_or(AccessError::NotMapped(piece.at))?]);
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
         admin::CREATE_CQ => queues::create_completion(session, command).into(),
         admin::GET_LOG_PAGE => logs::get(session, command).into(),
         admin::IDENTIFY => identify::execute(session, command).into(),
-        admin::ABORT => Outcome::Done(Ok(abort::execute(session, command))),
+        admin::ABORT => abort::execute(session, command),
         admin::SET_FEATURES => Outcome::Done(features::set(session, command)),
         admin::GET_FEATURES => Outcome::Done(features::get(session, command)),
         admin::ASYNC_EVENT_REQUEST => events::request(session, command),

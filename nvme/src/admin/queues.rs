@@ -114,6 +114,7 @@ fn delete(queue: Arc<SubmissionQueue>, responder: Responder) {
     for deferred in queue.take_all_deferred() {
         deferred.respond(Err(Status::ABORTED_SQ_DELETION));
     }
+    queue.cancel_running(&responder.session);
     let gate = Arc::clone(&queue.gate);
     gate.when_empty(move || {
         queue.completions.remove_feeder(queue.id);

@@ -62,6 +62,7 @@ impl FileBackend {
         if !kind.is_file() && !kind.is_block_device() {
             return Err(BackendError::NotStorage { path: owned() });
         }
+        block_on_calls(&file).map_err(host("open"))?;
         if !lock_whole(&file, !read_only).map_err(host("lock"))? {
             return Err(BackendError::Locked { path: owned() });
         }
@@ -101,6 +102,10 @@ impl Backend for FileBackend {
 
     fn deallocated_reads_zero(&self) -> bool {
         self.punches
+    }
+
+    fn ring_file(&self) -> Option<Arc<File>> {
+        self.file.load_full()
     }
 
     fn read(&self, offset: u64, into: &[GuestSlice<'_>]) -> io::Result<()> {
@@ -179,6 +184,19 @@ fn is_unsupported(failure: &io::Error) -> bool {
         failure.raw_os_error(),
         Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)
     )
+}
+
+/// Takes O_NONBLOCK back: a ring hands an operation that would block to a worker, unless the file is said not to.
+fn block_on_calls(file: &File) -> io::Result<()> {
+    // SAFETY: the calls take integers and an open descriptor.
+    let result = unsafe {
+        let flags = libc::fcntl(file.as_raw_fd(), libc::F_GETFL);
+        libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK)
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Takes a lock of the open file description on the whole file. Returns whether it was free.

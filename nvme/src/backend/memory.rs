@@ -40,6 +40,10 @@ impl Backend for MemoryBackend {
         self.size
     }
 
+    fn is_immediate(&self) -> bool {
+        true
+    }
+
     fn deallocated_reads_zero(&self) -> bool {
         true
     }

@@ -4,8 +4,10 @@ mod file;
 mod memory;
 mod null;
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use file::FileBackend;
 pub use memory::MemoryBackend;
@@ -24,8 +26,10 @@ pub enum Durability {
 
 /// Storage behind a namespace. Offsets and lengths are in bytes, multiples of a block, and inside `size`.
 ///
-/// Calls block. The engine calls `read` and cached writes from an I/O thread, a burst after another, and
-/// the rest from the drive's lane; calls on one backend overlap.
+/// Calls block, and calls on one backend overlap. The engine makes them from the drive's lanes, so that a
+/// backend that is stuck delays no other drive. It goes past `read`, `write` and `flush` in two cases: where
+/// they end at once it calls them from an I/O thread, a burst after another; where there is a file it gives
+/// that to an I/O thread's ring.
 ///
 /// A read fills guest memory directly, and nothing can take that back: a controller whose backend is
 /// stuck in a read is therefore never reported as shut down.
@@ -41,6 +45,17 @@ pub trait Backend: Send + Sync {
     /// Whether deallocated blocks read as zeroes.
     fn deallocated_reads_zero(&self) -> bool {
         false
+    }
+
+    /// Whether `read`, `write` and `flush` are a copy in memory, or nothing at all, and so never block.
+    fn is_immediate(&self) -> bool {
+        false
+    }
+
+    /// The file that reads, writes and flushes at the same offsets mean the same to. Asked for before each
+    /// of them. `None` where there is none, or none any more.
+    fn ring_file(&self) -> Option<Arc<File>> {
+        None
     }
 
     /// Fills `into` from `offset`.

@@ -25,6 +25,10 @@ impl Backend for NullBackend {
         self.size
     }
 
+    fn is_immediate(&self) -> bool {
+        true
+    }
+
     fn read(&self, _: u64, _: &[GuestSlice<'_>]) -> io::Result<()> {
         Ok(())
     }

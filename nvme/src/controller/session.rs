@@ -74,10 +74,11 @@ impl Controller {
         registers.state = match std::mem::take(&mut registers.state) {
             State::Idle | State::Refused => State::Idle,
             State::Ready(session) => {
-                session.close();
+                // Before commands are cancelled: no host is told of that any more.
                 if !ready {
                     session.abandon();
                 }
+                session.close();
                 session.update_pin();
                 after.draining = Some(Arc::clone(&session));
                 State::Draining {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::{Job, Serve};
+use super::{Job, Serve, Transfers};
 use crate::gate::lock;
 
 /// What a timer is for. A key has one timer: arming it again replaces the timer.
@@ -94,6 +94,8 @@ impl Control {
 
     /// The thread.
     pub(super) fn run(&self) {
+        // Admin commands start no transfer.
+        let mut transfers = Transfers::new(None);
         let mut state = lock(&self.state);
         loop {
             if state.stop {
@@ -105,7 +107,7 @@ impl Control {
                 match work {
                     Work::Job(job) => job(),
                     Work::Queue(queue) => {
-                        if Arc::clone(&queue).serve() {
+                        if Arc::clone(&queue).serve(&mut transfers) {
                             self.schedule(queue);
                         }
                     }

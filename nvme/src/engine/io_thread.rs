@@ -1,17 +1,25 @@
-//! An I/O thread's mailbox: the queues with something to do, and the eventfd that wakes the thread.
+//! An I/O thread: its mailbox with the queues that have something to do, the eventfd that wakes it, and its
+//! loop: serve a burst of each queue, hand over once, take completions, interrupt once a queue.
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use tracing::error;
+use tracing::{error, warn};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::Serve;
+use super::ring::Ring;
+use super::spin::Spin;
+use super::{Serve, Transfers};
 use crate::gate::lock;
 
 pub(super) struct Mailbox {
     state: Mutex<State>,
+    /// Whether there is something in the state, for a thread that spins.
+    posted: AtomicBool,
     wake: EventFd,
 }
 
@@ -26,7 +34,9 @@ impl Mailbox {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             state: Mutex::default(),
-            wake: EventFd::new(0)?,
+            posted: AtomicBool::new(false),
+            // Blocking: a read through a ring waits in the kernel, one of a non-blocking eventfd fails.
+            wake: EventFd::new(libc::EFD_CLOEXEC)?,
         })
     }
 
@@ -35,43 +45,94 @@ impl Mailbox {
         if !state.stop {
             state.ready.push_back(queue);
         }
-        self.wake_if_asleep(&mut state);
+        self.post(&mut state);
     }
 
     pub(super) fn stop(&self) {
         let mut state = lock(&self.state);
         state.stop = true;
         state.ready.clear();
-        self.wake_if_asleep(&mut state);
+        self.post(&mut state);
     }
 
-    /// The thread: serves ready queues burst by burst, sleeps when there are none.
-    pub(super) fn run(&self) {
-        loop {
-            let mut state = lock(&self.state);
-            if state.stop {
-                return;
-            }
-            let Some(queue) = state.ready.pop_front() else {
-                state.asleep = true;
-                drop(state);
-                if let Err(failure) = self.wake.read()
-                    && failure.kind() != io::ErrorKind::Interrupted
+    /// The thread. Serves until it is stopped; by blocking calls alone unless `with_ring`.
+    pub(super) fn run(&self, with_ring: bool) {
+        let ring = with_ring.then(Ring::new).and_then(|ring| {
+            ring.inspect_err(|failure| warn!("an NVMe I/O thread got no io_uring: {failure}"))
+                .ok()
+        });
+        let mut transfers = Transfers::new(ring);
+        let mut ready = VecDeque::new();
+        let mut spin = Spin::default();
+        while self.take(&mut ready) {
+            for _ in 0..ready.len() {
+                if let Some(queue) = ready.pop_front()
+                    && Arc::clone(&queue).serve(&mut transfers)
                 {
-                    error!("an NVMe I/O thread cannot wait for work: {failure}");
-                    return;
+                    ready.push_back(queue);
                 }
-                continue;
-            };
-            drop(state);
-            if Arc::clone(&queue).serve() {
-                self.schedule(queue);
+            }
+            transfers.submit();
+            if !transfers.finish() && ready.is_empty() && !self.idle(&mut transfers, &mut spin) {
+                return;
             }
         }
     }
 
+    /// Takes what was posted behind what is `ready`. Returns whether the thread goes on.
+    fn take(&self, ready: &mut VecDeque<Arc<dyn Serve>>) -> bool {
+        if !self.posted.load(Ordering::Acquire) {
+            return true;
+        }
+        let mut state = lock(&self.state);
+        self.posted.store(false, Ordering::Release);
+        if ready.is_empty() {
+            std::mem::swap(ready, &mut state.ready);
+        } else {
+            ready.append(&mut state.ready);
+        }
+        !state.stop
+    }
+
+    /// Waits for a post or a completion: briefly awake where that has paid, then asleep. Returns whether
+    /// the thread can go on.
+    fn idle(&self, transfers: &mut Transfers, spin: &mut Spin) -> bool {
+        let since = Instant::now();
+        if spin.wait(since, || {
+            self.posted.load(Ordering::Acquire) || transfers.has_completions()
+        }) {
+            return true;
+        }
+        let mut state = lock(&self.state);
+        if self.posted.load(Ordering::Acquire) {
+            return true;
+        }
+        state.asleep = true;
+        drop(state);
+        let slept = if transfers.has_ring() {
+            transfers.sleep(self.wake.as_raw_fd())
+        } else {
+            self.wake_read()
+        };
+        // A completion may have ended the sleep: whoever posts from here on needs no wake.
+        lock(&self.state).asleep = false;
+        spin.slept(since.elapsed());
+        slept
+    }
+
+    fn wake_read(&self) -> bool {
+        match self.wake.read() {
+            Err(failure) if failure.kind() != io::ErrorKind::Interrupted => {
+                error!("an NVMe I/O thread cannot wait for work: {failure}");
+                false
+            }
+            _ => true,
+        }
+    }
+
     /// One write a sleep: a busy thread looks at the mailbox anyway.
-    fn wake_if_asleep(&self, state: &mut State) {
+    fn post(&self, state: &mut State) {
+        self.posted.store(true, Ordering::Release);
         if std::mem::take(&mut state.asleep)
             && let Err(failure) = self.wake.write(1)
         {

@@ -1,5 +1,5 @@
-//! A lane: one drive's calls that may block long (fdatasync, deallocation), at most two at a time, on
-//! threads made on demand. A stuck drive fills its own lane and nobody else's.
+//! A lane: one drive's calls that may block long (deallocation; reads and writes where they cannot go through
+//! a ring), few at a time, on threads made on demand. A stuck drive fills its own lane and nobody else's.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,15 +11,13 @@ use tracing::warn;
 use super::Job;
 use crate::gate::lock;
 
-/// Enough that one slow deallocation does not hold a flush back.
-const WIDTH: u32 = 2;
-
 /// How long a thread without work stays: a guest that syncs often does not pay for a thread each time.
 const LINGER: Duration = Duration::from_millis(250);
 
 /// See the module's header.
-#[derive(Default)]
 pub(crate) struct Lane {
+    /// Most threads.
+    width: u32,
     state: Mutex<State>,
     arrived: Condvar,
 }
@@ -32,8 +30,13 @@ struct State {
 }
 
 impl Lane {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::default()
+    /// A lane for at most `width` calls at a time.
+    pub(crate) fn new(width: u32) -> Arc<Self> {
+        Arc::new(Self {
+            width,
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+        })
     }
 
     /// Runs `job` on a thread of the lane; on this one where the host gives no thread and the lane has none.
@@ -44,7 +47,7 @@ impl Lane {
             self.arrived.notify_one();
             return;
         }
-        if state.threads >= WIDTH {
+        if state.threads >= self.width {
             return;
         }
         state.threads += 1;

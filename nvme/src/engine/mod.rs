@@ -1,9 +1,13 @@
 //! The engine: the threads that all controllers of a machine share. A fixed set of I/O threads, each with
-//! its own queues; one control thread (admin queues, timers); and lanes for calls that may block long.
+//! its own queues and its own io_uring; one control thread (admin queues, timers); and lanes for calls that
+//! may block long. Where the host's kernel refuses io_uring, lanes read and write as well.
 
 mod control;
 mod io_thread;
 mod lane;
+mod ring;
+mod spin;
+mod transfers;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -13,14 +17,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 pub(crate) use control::{TimerKey, TimerKind};
 pub(crate) use lane::Lane;
+pub(crate) use transfers::{Action, Ended, Handle, Transfer, Transfers, Vectors};
 
 use crate::gate::lock;
 use control::Control;
 use io_thread::Mailbox;
+use ring::Ring;
 
 /// How long a dropped engine waits for its threads before it leaves a stuck one behind.
 const STOP_WAIT: Duration = Duration::from_secs(5);
@@ -31,7 +37,16 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// A queue as the thread that owns it sees it.
 pub(crate) trait Serve: Send + Sync {
     /// Serves a burst. Returns whether there is more to do, so that other queues get their turn between.
-    fn serve(self: Arc<Self>) -> bool;
+    fn serve(self: Arc<Self>, transfers: &mut Transfers) -> bool;
+
+    /// A transfer that it started ended, on the same thread.
+    fn ended(&self, _tag: u32, _ended: Ended) {}
+
+    /// A transfer that was to be cancelled cannot be, or has just ended by itself.
+    fn not_cancelled(&self, _tag: u32) {}
+
+    /// There is nothing more to be told for now.
+    fn burst_ended(&self) {}
 }
 
 /// Where a queue is served.
@@ -46,6 +61,7 @@ pub(crate) enum Place {
 /// The threads shared by all controllers of a machine. Dropping the last reference stops them.
 pub struct Engine {
     io: Vec<Arc<Mailbox>>,
+    has_ring: bool,
     control: Arc<Control>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     ended: Mutex<Receiver<()>>,
@@ -58,6 +74,27 @@ impl Engine {
     /// # Errors
     /// What the host says when it refuses a thread or an eventfd.
     pub fn new(io_threads: Option<NonZeroUsize>) -> io::Result<Arc<Self>> {
+        let has_ring = match Ring::new() {
+            Ok(_) => true,
+            Err(failure) => {
+                info!(
+                    "no io_uring on this host ({failure}): NVMe drives read and write on a thread pool"
+                );
+                false
+            }
+        };
+        Self::start(io_threads, has_ring)
+    }
+
+    /// The same without io_uring, whether or not the host has it: drives read and write on a thread pool.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn without_ring(io_threads: Option<NonZeroUsize>) -> io::Result<Arc<Self>> {
+        Self::start(io_threads, false)
+    }
+
+    fn start(io_threads: Option<NonZeroUsize>, has_ring: bool) -> io::Result<Arc<Self>> {
         let count = match io_threads {
             Some(count) => count.get(),
             None => thread::available_parallelism().map_or(1, NonZeroUsize::get),
@@ -68,6 +105,7 @@ impl Engine {
             io: (0..count)
                 .map(|_| Mailbox::new().map(Arc::new))
                 .collect::<io::Result<_>>()?,
+            has_ring,
             control: Arc::clone(&control),
             threads: Mutex::new(Vec::with_capacity(count + 1)),
             ended: Mutex::new(ended),
@@ -80,7 +118,7 @@ impl Engine {
                 thread::Builder::new()
                     .name(format!("nvme-io{index}"))
                     .spawn(move || {
-                        mailbox.run();
+                        mailbox.run(has_ring);
                         drop(alive);
                     })?,
             );
@@ -100,6 +138,11 @@ impl Engine {
     /// The number of I/O threads.
     pub fn io_threads(&self) -> usize {
         self.io.len()
+    }
+
+    /// Whether I/O threads use io_uring.
+    pub fn has_ring(&self) -> bool {
+        self.has_ring
     }
 
     /// A number that no other controller of the engine has.

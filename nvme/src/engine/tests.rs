@@ -36,7 +36,7 @@ fn timers_fire_in_order_and_a_key_has_one() {
 
 #[test]
 fn a_stuck_lane_holds_no_other_back() {
-    let (stuck, free) = (Lane::new(), Lane::new());
+    let (stuck, free) = (Lane::new(2), Lane::new(2));
     let (release, held) = channel::<()>();
     let held = Arc::new(Mutex::new(held));
     for _ in 0..8 {
@@ -59,7 +59,7 @@ fn a_queue_with_more_to_do_lets_others_in_between() {
         &'static str,
     );
     impl Serve for Twice {
-        fn serve(self: Arc<Self>) -> bool {
+        fn serve(self: Arc<Self>, _: &mut Transfers) -> bool {
             let mut left = lock(&self.0);
             *left -= 1;
             self.1.send(self.2).unwrap();

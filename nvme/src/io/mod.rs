@@ -1,5 +1,6 @@
-//! I/O commands of the NVM command set (NVM command set 1.0, section 3.2). Reads and cached writes run on
-//! the I/O thread; whatever may block long goes to the namespace's lane.
+//! I/O commands of the NVM command set (NVM command set 1.0, section 3.2). Reads, writes and flushes end at
+//! once where the storage is memory, and go through the I/O thread's ring where it is a file; whatever may
+//! block goes to the namespace's lanes.
 
 mod check;
 mod clear;
@@ -8,6 +9,7 @@ mod transfer;
 
 use std::sync::Arc;
 
+use crate::engine::Lane;
 use crate::namespace::Namespace;
 use crate::respond::{Deferred, Outcome};
 use crate::session::Session;
@@ -21,8 +23,9 @@ const MAX_TRANSFER: u64 = crate::spec::PAGE << MDTS;
 
 pub(crate) use copy::{MAX_COPY, MAX_RANGE, MAX_RANGES};
 
-/// Executes an I/O command. Guest values are in `command`, copied once.
-pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
+/// Executes an I/O command, where `ring` says whether the thread has one. Guest values are in `command`,
+/// copied once.
+pub(crate) fn execute(session: &Arc<Session>, command: &Submission, ring: bool) -> Outcome {
     // Neither fused commands nor SGLs are supported, and Identify says so.
     if command.flags != 0 {
         return Outcome::Done(Err(Status::INVALID_FIELD));
@@ -31,7 +34,7 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
         return Outcome::Later(Box::new(transfer::flush_all));
     }
     let result = match session.drive.namespace(command.nsid) {
-        Ok(namespace) => dispatch(session, &namespace, command),
+        Ok(namespace) => dispatch(session, &namespace, command, ring),
         Err(status) => Err(status),
     };
     result.unwrap_or_else(|status| Outcome::Done(Err(status)))
@@ -41,11 +44,12 @@ fn dispatch(
     session: &Session,
     namespace: &Arc<Namespace>,
     command: &Submission,
+    ring: bool,
 ) -> Result<Outcome, Status> {
     match command.opcode {
-        io::READ => transfer::read(session, namespace, command),
-        io::WRITE => transfer::write(session, namespace, command),
-        io::FLUSH => Ok(on_lane(namespace, |_, namespace, _| namespace.flush())),
+        io::READ => transfer::read(session, namespace, command, ring),
+        io::WRITE => transfer::write(session, namespace, command, ring),
+        io::FLUSH => Ok(transfer::flush(namespace, ring)),
         io::WRITE_ZEROES => {
             namespace.check_writable()?;
             Ok(on_lane(namespace, clear::write_zeroes))
@@ -73,9 +77,16 @@ fn on_lane(
     namespace: &Arc<Namespace>,
     work: impl FnOnce(&Session, &Namespace, &Submission) -> Result<(), Status> + Send + 'static,
 ) -> Outcome {
-    let namespace = Arc::clone(namespace);
+    on(&namespace.lane, namespace, work)
+}
+
+fn on(
+    lane: &Arc<Lane>,
+    namespace: &Arc<Namespace>,
+    work: impl FnOnce(&Session, &Namespace, &Submission) -> Result<(), Status> + Send + 'static,
+) -> Outcome {
+    let (lane, namespace) = (Arc::clone(lane), Arc::clone(namespace));
     Outcome::Later(Box::new(move |responder| {
-        let lane = Arc::clone(&namespace.lane);
         Deferred::submit(&lane, responder, move |session, command| {
             work(session, &namespace, command)
         });

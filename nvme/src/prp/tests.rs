@@ -20,7 +20,7 @@ fn follow(
         prp2,
         ..Submission::zeroed()
     };
-    DataPointer::of(memory, &command, length).map(|pointer| pointer.stretches)
+    DataPointer::of(memory, &command, length).map(|pointer| pointer.stretches.to_vec())
 }
 
 fn list(memory: &GuestMemory, at: u64, entries: &[u64]) {

@@ -1,7 +1,7 @@
 //! A completion queue: slots are reserved before a command is fetched, so that a full queue needs no
 //! special case, and entries are written phase last.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use devices::memory::GuestMemory;
@@ -20,23 +20,25 @@ pub(crate) struct CompletionQueue {
     base: GuestAddress,
     size: u32,
     memory: GuestMemory,
-    state: Mutex<State>,
+    /// What the guest has consumed up to, by its doorbell.
+    head: AtomicU32,
+    /// Where the next entry goes, for those who do not write one.
+    tail: AtomicU32,
+    /// Slots promised to commands under way.
+    reserved: AtomicU32,
+    /// Somebody found no slot and waits for the doorbell.
+    starved: AtomicBool,
+    /// For whoever writes an entry.
+    writer: Mutex<Writer>,
     /// The submission queues that complete here.
     feeders: Mutex<Vec<(u16, Weak<SubmissionQueue>)>>,
 }
 
 #[derive(Debug)]
-struct State {
-    /// Where the next entry goes.
+struct Writer {
     tail: u32,
     /// The phase that marks the next entry as new.
     phase: bool,
-    /// What the guest has consumed up to, by its doorbell.
-    head: u32,
-    /// Slots promised to commands under way.
-    reserved: u32,
-    /// Somebody found no slot and waits for the doorbell.
-    starved: bool,
     /// No entry is written any more.
     closed: bool,
 }
@@ -61,12 +63,13 @@ impl CompletionQueue {
             base: place(memory, base, size, Completion::SIZE)?,
             size,
             memory: memory.clone(),
-            state: Mutex::new(State {
+            head: AtomicU32::new(0),
+            tail: AtomicU32::new(0),
+            reserved: AtomicU32::new(0),
+            starved: AtomicBool::new(false),
+            writer: Mutex::new(Writer {
                 tail: 0,
                 phase: true,
-                head: 0,
-                reserved: 0,
-                starved: false,
                 closed: false,
             }),
             feeders: Mutex::default(),
@@ -74,42 +77,60 @@ impl CompletionQueue {
     }
 
     /// Promises a slot, or none where the queue would be full: then the head doorbell says to try again.
+    /// For the thread that owns the queue alone.
     pub(crate) fn reserve(self: &Arc<Self>) -> Option<Slot> {
-        let mut state = lock(&self.state);
-        if state.used(self.size) + state.reserved + 1 >= self.size {
-            state.starved = true;
-            return None;
+        if !self.has_room() {
+            // Said before the second look: a doorbell that comes after it finds somebody starved.
+            self.starved.store(true, Ordering::SeqCst);
+            if !self.has_room() {
+                return None;
+            }
         }
-        state.reserved += 1;
+        self.reserved.fetch_add(1, Ordering::AcqRel);
         Some(Slot {
             queue: Arc::clone(self),
         })
     }
 
+    /// One entry stays empty.
+    fn has_room(&self) -> bool {
+        // In this order: an entry that is written meanwhile counts twice, and never not at all.
+        let reserved = self.reserved.load(Ordering::Acquire);
+        self.used() + reserved + 1 < self.size
+    }
+
     /// The head doorbell. `None` where the value is outside the queue or beyond what was posted, else
     /// whether somebody waits for slots.
     pub(crate) fn set_head(&self, head: u32) -> Option<bool> {
-        let mut state = lock(&self.state);
         if head >= self.size {
             return None;
         }
-        let consumed = (head + self.size - state.head) % self.size;
-        if consumed > state.used(self.size) {
+        let before = self.head.load(Ordering::Acquire);
+        let consumed = (head + self.size - before) % self.size;
+        let posted = (self.tail.load(Ordering::Acquire) + self.size - before) % self.size;
+        if consumed > posted {
             return None;
         }
-        state.head = head;
-        Some(std::mem::take(&mut state.starved))
+        // SeqCst, as in `reserve`: of a new head and a starved thread, one sees the other.
+        self.head.store(head, Ordering::SeqCst);
+        Some(self.starved.swap(false, Ordering::SeqCst))
     }
 
     /// Whether entries wait for the guest: what an INTx line shows.
     pub(crate) fn has_unread(&self) -> bool {
-        lock(&self.state).used(self.size) > 0
+        self.used() > 0
+    }
+
+    /// Entries that the guest has not consumed.
+    fn used(&self) -> u32 {
+        let tail = self.tail.load(Ordering::Acquire);
+        (tail + self.size - self.head.load(Ordering::SeqCst)) % self.size
     }
 
     /// Writes no entry any more: the function was reset with commands under way. Once this returns, no
     /// thread is writing one either.
     pub(crate) fn close(&self) {
-        lock(&self.state).closed = true;
+        lock(&self.writer).closed = true;
     }
 
     pub(crate) fn add_feeder(&self, queue: &Arc<SubmissionQueue>) {
@@ -134,43 +155,39 @@ impl CompletionQueue {
     }
 }
 
-impl State {
-    fn used(&self, size: u32) -> u32 {
-        (self.tail + size - self.head) % size
-    }
-}
-
 impl Slot {
     /// Writes the entry. Call only with a pass of the session: no entry is written after its end.
     pub(crate) fn complete(self, mut entry: Completion) {
         let queue = &self.queue;
-        let mut state = lock(&queue.state);
-        if state.closed {
+        let mut writer = lock(&queue.writer);
+        if writer.closed {
             return;
         }
-        entry.status_phase |= u16::from(state.phase);
-        let at = GuestAddress(queue.base.0 + u64::from(state.tail) * Completion::SIZE);
+        entry.status_phase |= u16::from(writer.phase);
+        let at = GuestAddress(queue.base.0 + u64::from(writer.tail) * Completion::SIZE);
         let bytes = entry.as_bytes();
         let last = u32::from(entry.status_phase) << 16 | u32::from(entry.cid);
         // The range was checked when the queue was made; where its memory has gone since, nobody reads
         // the entry. The last dword holds the phase: it goes behind a release fence, after everything the
         // entry speaks of.
         let _ = queue.memory.write_slice(&bytes[..12], at);
+        // Before the entry is seen: the guest may ring for it at once, and that is no doorbell beyond the end.
+        let tail = (writer.tail + 1) % queue.size;
+        queue.tail.store(tail, Ordering::Release);
         let last_at = GuestAddress(at.0 + 12);
         let _ = queue.memory.store(last.to_le(), last_at, Ordering::Release);
-        state.tail += 1;
-        if state.tail == queue.size {
-            state.tail = 0;
-            state.phase = !state.phase;
+        writer.tail = tail;
+        if tail == 0 {
+            writer.phase = !writer.phase;
         }
         // `reserved` falls when `self` is dropped: until then the slot counts twice, which only errs
         // on the side of a full queue.
-        drop(state);
+        drop(writer);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        lock(&self.queue.state).reserved -= 1;
+        self.queue.reserved.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -1,6 +1,7 @@
 //! Queues in guest memory: where they may lie, and the two kinds.
 
 mod completion;
+mod running;
 mod submission;
 
 pub(crate) use completion::{CompletionQueue, Slot};

@@ -7,12 +7,13 @@ use devices::memory::GuestMemory;
 use vm_memory::GuestAddress;
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{CompletionQueue, Misplaced, place};
-use crate::engine::{Place, Serve};
+use super::running::{Hold, Running};
+use super::{CompletionQueue, Misplaced, Slot, place};
+use crate::engine::{Ended, Place, Serve, Transfer, Transfers};
 use crate::gate::{Gate, lock};
-use crate::respond::{Deferred, Responder};
+use crate::respond::{Deferred, Responder, Work};
 use crate::session::Session;
-use crate::spec::Submission;
+use crate::spec::{Status, Submission};
 
 /// A submission queue.
 pub(crate) struct SubmissionQueue {
@@ -35,6 +36,10 @@ pub(crate) struct SubmissionQueue {
     deferred: Mutex<Vec<Arc<Deferred>>>,
     /// Among them are some that are to be executed now.
     resumed: AtomicBool,
+    /// Commands on the thread's ring.
+    running: Mutex<Running>,
+    /// Whether there is something to cancel on the ring.
+    cancels: AtomicBool,
 }
 
 /// What a look for the next command found.
@@ -71,6 +76,8 @@ impl SubmissionQueue {
             scheduled: AtomicBool::new(false),
             deferred: Mutex::default(),
             resumed: AtomicBool::new(false),
+            running: Mutex::default(),
+            cancels: AtomicBool::new(false),
         }))
     }
 
@@ -159,16 +166,112 @@ impl SubmissionQueue {
         let deferred = deferred.iter();
         deferred.filter_map(|deferred| deferred.take()).collect()
     }
+
+    /// Starts the transfer of a command. For the owning thread only, with passes of both gates: where they
+    /// were closed since, the command ends here as one that had not begun.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        (command, slot): (&Submission, Slot),
+        (transfer, work): (Transfer, Work),
+        transfers: &mut Transfers,
+    ) {
+        let hold = || {
+            Some(Hold {
+                session: Arc::clone(session),
+                _passes: (session.gate.enter()?, self.gate.enter()?),
+            })
+        };
+        let mut running = lock(&self.running);
+        if let Some(tag) = running.begin(command, slot, work, hold) {
+            let owner: Arc<dyn Serve> = Arc::clone(self) as _;
+            running.began(tag, transfers.start(owner, tag, transfer));
+        }
+    }
+
+    /// Whether the transfer of a command `cid` is under way.
+    pub(crate) fn is_running(&self, cid: u16) -> bool {
+        lock(&self.running).has(cid)
+    }
+
+    /// Has the command `cid` cancelled; `abort` is told what came of it.
+    pub(crate) fn abort_running(self: &Arc<Self>, cid: u16, abort: Responder) {
+        let session = Arc::clone(&abort.session);
+        match lock(&self.running).abort(cid, abort) {
+            Ok(()) => self.cancels.store(true, Ordering::Release),
+            Err(abort) => return abort.respond(Ok(Responder::NOT_ABORTED)),
+        }
+        self.schedule(&session);
+    }
+
+    /// Has every transfer under way cancelled. The gate is closed: nothing begins any more.
+    pub(crate) fn cancel_running(self: &Arc<Self>, session: &Session) {
+        self.cancels.store(true, Ordering::Release);
+        self.schedule(session);
+    }
+
+    fn cancel(&self, session: &Session, transfers: &mut Transfers) {
+        let all = !self.gate.is_open() || !session.gate.is_open();
+        // Not under the lock: what waits to be handed to the kernel ends at once, and takes it.
+        let handles = lock(&self.running).take_cancels(all);
+        for handle in handles {
+            transfers.cancel(handle);
+        }
+    }
 }
 
 impl Serve for SubmissionQueue {
-    fn serve(self: Arc<Self>) -> bool {
+    fn serve(self: Arc<Self>, transfers: &mut Transfers) -> bool {
         // Cleared before the tail is read: a doorbell from now on schedules the queue again.
         self.scheduled.store(false, Ordering::Release);
         let Some(session) = self.session.upgrade() else {
             return false;
         };
-        let more = session.serve(&self);
+        if self.cancels.swap(false, Ordering::AcqRel) {
+            self.cancel(&session, transfers);
+        }
+        let more = session.serve(&self, transfers);
         more && !self.scheduled.swap(true, Ordering::AcqRel)
+    }
+
+    fn ended(&self, tag: u32, ended: Ended) {
+        let mut running = lock(&self.running);
+        let Some(ending) = running.end(tag) else {
+            return;
+        };
+        let cancelled = matches!(ended, Ended::Cancelled);
+        let work = &ending.work;
+        let result = work.namespace.ended(work.kind, work.extent, ended);
+        if let Some(session) = running.session() {
+            session.count(work, result);
+            let result = match result {
+                Err(_) if cancelled && ending.aborts.is_empty() => Err(Status::ABORTED_SQ_DELETION),
+                result => result.map(|()| 0),
+            };
+            session.complete(self, ending.slot, &ending.command, result);
+        }
+        drop(running);
+        for abort in ending.aborts {
+            let not_aborted = u32::from(!cancelled) * Responder::NOT_ABORTED;
+            abort.respond(Ok(not_aborted));
+        }
+    }
+
+    fn not_cancelled(&self, tag: u32) {
+        let aborts = lock(&self.running).take_aborts(tag);
+        for abort in aborts {
+            abort.respond(Ok(Responder::NOT_ABORTED));
+        }
+    }
+
+    fn burst_ended(&self) {
+        let mut running = lock(&self.running);
+        if let Some(session) = running.session() {
+            session.signal(&self.completions);
+        }
+        // Gone without the lock: the last one out of a gate may do much.
+        let hold = running.take_idle_hold();
+        drop(running);
+        drop(hold);
     }
 }

@@ -119,10 +119,18 @@ impl Guest {
     }
 
     pub(super) fn try_with(config: ControllerConfig) -> Result<Self, ControllerError> {
+        Self::try_on(config, Engine::new(NonZeroUsize::new(2)).unwrap())
+    }
+
+    pub(super) fn on_engine(config: ControllerConfig, engine: Arc<Engine>) -> Self {
+        Self::try_on(config, engine).unwrap()
+    }
+
+    fn try_on(config: ControllerConfig, engine: Arc<Engine>) -> Result<Self, ControllerError> {
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).unwrap();
         let (router, line) = (Arc::new(Router::default()), Arc::new(Line::default()));
         let connections = Connections {
-            engine: Engine::new(NonZeroUsize::new(2)).unwrap(),
+            engine,
             memory: memory.clone(),
             router: Arc::clone(&router) as _,
             intx: Some((IntxPin::A, Arc::clone(&line) as _)),

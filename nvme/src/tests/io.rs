@@ -15,7 +15,7 @@ use crate::spec::identify::{Controller, cns};
 use crate::spec::{DsmRange, Status, Submission};
 use crate::{Backend, FileBackend};
 
-fn pattern(length: usize, seed: u8) -> Vec<u8> {
+pub(super) fn pattern(length: usize, seed: u8) -> Vec<u8> {
     (0..length)
         .map(|index| (index as u8).wrapping_mul(31).wrapping_add(seed))
         .collect()
@@ -71,7 +71,7 @@ fn data_survives_every_layout_of_pages() {
 }
 
 /// A PRP list at `at` that goes on in pages of its own.
-fn write_list(guest: &Guest, mut at: u64, entries: &[u64]) {
+pub(super) fn write_list(guest: &Guest, mut at: u64, entries: &[u64]) {
     let mut left = entries;
     let mut next = 0x71_0000;
     loop {

@@ -13,4 +13,5 @@ mod io;
 mod lifecycle;
 mod queues;
 mod registers;
+mod ring;
 mod shutdown;

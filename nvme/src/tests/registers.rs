@@ -98,16 +98,17 @@ fn a_disable_waits_for_commands_in_flight_and_drops_the_rest() {
     guest.enable();
     guest.create_pair(1);
     backend.hold(true);
-    for _ in 0..3 {
+    // More than the drive has threads for.
+    for _ in 0..12 {
         guest.push(1, transfer(io::WRITE, 0, 1, DATA, 0));
     }
     guest.ring(1);
-    backend.wait_entered(1);
+    backend.wait_entered(8);
     guest.write(offset::CC, ENABLE & !1);
     assert!(guest.is_ready(), "a command is in flight");
     backend.hold(false);
     eventually("not ready", || !guest.is_ready());
-    assert_eq!(backend.entered.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(backend.entered.load(std::sync::atomic::Ordering::SeqCst), 8);
     guest.enable();
     guest.create_pair(1);
     guest.run(1, transfer(io::READ, 0, 1, DATA, 0)).unwrap();

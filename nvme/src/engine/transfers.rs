@@ -1,0 +1,368 @@
+//! Transfers under way on an I/O thread's ring: started by a queue, continued where the kernel moved less
+//! than was asked, cancelled, and told to their queue at their end. Nothing is allocated for one in the
+//! steady state: places are used again.
+#![allow(
+    unsafe_code,
+    reason = "a place keeps file, memory and vectors of an operation until its completion came"
+)]
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use devices::memory::MemoryMap;
+use smallvec::SmallVec;
+use tracing::error;
+
+use super::Serve;
+use super::ring::{Direction, Operation, Ring};
+
+/// Most vectors of one operation (IOV_MAX of Linux).
+const VECTORS: usize = 1024;
+
+/// Where data lies in the host's address space: few stretches for most commands.
+pub(crate) type Vectors = SmallVec<[libc::iovec; 4]>;
+
+/// What is to be done with a file.
+pub(crate) struct Transfer {
+    pub(crate) file: Arc<File>,
+    pub(crate) action: Action,
+    /// First byte in the file.
+    pub(crate) offset: u64,
+    pub(crate) vectors: Vectors,
+    /// Keeps the memory of the vectors mapped until the end.
+    pub(crate) _memory: Option<Arc<MemoryMap>>,
+}
+
+/// See [`Transfer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Read,
+    Write {
+        /// Ends when the data is on stable storage.
+        stable: bool,
+    },
+    /// Puts what was written before on stable storage.
+    Flush,
+}
+
+/// How a transfer ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// All of it is done.
+    Done,
+    /// It was cancelled; part of it may be done.
+    Cancelled,
+    /// The host refused.
+    Failed(io::Error),
+}
+
+/// Names a transfer under way to the thread that started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handle(u64);
+
+/// See the module's header.
+pub(crate) struct Transfers {
+    ring: Option<Ring>,
+    #[expect(
+        clippy::vec_box,
+        reason = "the kernel reads vectors in a place, which must not move"
+    )]
+    places: Vec<Box<Place>>,
+    free: Vec<u32>,
+    /// Places that the ring had no room for.
+    backlog: VecDeque<u32>,
+    /// Where the kernel puts the wake eventfd's counter.
+    counter: Box<u64>,
+    wake_armed: bool,
+    found: Vec<(u64, i32)>,
+    /// Owners told of an end since the last burst ended.
+    told: Vec<Arc<dyn Serve>>,
+}
+
+struct Place {
+    running: Option<Running>,
+    /// Tells the completion of an earlier user of the place from one of this.
+    generation: u32,
+}
+
+struct Running {
+    owner: Arc<dyn Serve>,
+    tag: u32,
+    transfer: Transfer,
+    /// Vectors before this one are done.
+    first: usize,
+    cancelled: bool,
+}
+
+const WAKE: u64 = u64::MAX;
+/// Marks the completion of a cancellation.
+const CANCEL: u64 = 1 << 63;
+
+impl Transfers {
+    /// Without a ring no transfer can be started.
+    pub(super) fn new(ring: Option<Ring>) -> Self {
+        Self {
+            ring,
+            places: Vec::new(),
+            free: Vec::new(),
+            backlog: VecDeque::new(),
+            counter: Box::default(),
+            wake_armed: false,
+            found: Vec::new(),
+            told: Vec::new(),
+        }
+    }
+
+    /// Whether transfers can be started here; else the caller does its work by blocking calls.
+    pub(crate) fn has_ring(&self) -> bool {
+        self.ring.is_some()
+    }
+
+    /// Starts a transfer at the end of the burst. `owner` is told of its end by `tag`.
+    pub(crate) fn start(&mut self, owner: Arc<dyn Serve>, tag: u32, transfer: Transfer) -> Handle {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Box::new(Place {
+                running: None,
+                generation: 0,
+            }));
+            (self.places.len() - 1) as u32
+        });
+        let mut handle = 0;
+        if let Some(place) = self.places.get_mut(index as usize) {
+            // 31 bits: the highest one marks cancellations, and WAKE has all of them.
+            place.generation = (place.generation + 1) & 0x7FFF_FFFF;
+            place.running = Some(Running {
+                owner,
+                tag,
+                transfer,
+                first: 0,
+                cancelled: false,
+            });
+            handle = u64::from(place.generation) << 32 | u64::from(index);
+        }
+        self.push(index);
+        Handle(handle)
+    }
+
+    /// Asks the kernel to end a transfer early. Its owner is told of its end as of any other's, and before,
+    /// where the kernel cannot cancel it, of that.
+    pub(crate) fn cancel(&mut self, handle: Handle) {
+        let Some(running) = self.running(handle.0) else {
+            return;
+        };
+        running.cancelled = true;
+        let index = handle.0 as u32;
+        if let Some(waiting) = self.backlog.iter().position(|other| *other == index) {
+            self.backlog.remove(waiting);
+            self.end(handle.0, Ended::Cancelled);
+            return;
+        }
+        let pushed = self
+            .ring
+            .as_mut()
+            .is_some_and(|ring| ring.push_cancel(handle.0, handle.0 | CANCEL).is_ok());
+        if !pushed {
+            self.not_cancelled(handle.0);
+        }
+    }
+
+    /// Hands what was started to the kernel, if there is anything.
+    pub(super) fn submit(&mut self) {
+        let Some(ring) = &mut self.ring else { return };
+        if ring.wants_submit()
+            && let Err(failure) = ring.submit(false)
+        {
+            error!("an NVMe I/O thread cannot hand over its work: {failure}");
+        }
+    }
+
+    /// Waits for a completion or for the counter of `wake`. Without a ring, returns false at once.
+    pub(super) fn sleep(&mut self, wake: RawFd) -> bool {
+        let Some(ring) = &mut self.ring else {
+            return false;
+        };
+        if !self.wake_armed {
+            // SAFETY: the counter is on the heap and the eventfd open as long as this thread runs, which
+            // does not end before the ring.
+            match unsafe { ring.push_wake(wake, &raw mut *self.counter, WAKE) } {
+                Ok(()) => self.wake_armed = true,
+                // No room: there are completions to take first.
+                Err(_) => return true,
+            }
+        }
+        if let Err(failure) = ring.submit(true) {
+            error!("an NVMe I/O thread cannot wait for its work: {failure}");
+            return false;
+        }
+        true
+    }
+
+    /// Whether a completion waits, as far as that can be seen without asking the kernel.
+    pub(super) fn has_completions(&self) -> bool {
+        self.ring.as_ref().is_some_and(Ring::has_completions)
+    }
+
+    /// Takes completions, tells owners, and ends their burst. Returns whether there were any.
+    pub(super) fn finish(&mut self) -> bool {
+        let mut found = std::mem::take(&mut self.found);
+        if let Some(ring) = &mut self.ring {
+            ring.reap(&mut found);
+        }
+        let any = !found.is_empty();
+        for (tag, result) in found.drain(..) {
+            if tag == WAKE {
+                self.wake_armed = false;
+            } else if tag & CANCEL == 0 {
+                self.completed(tag, result);
+            } else if result < 0 {
+                self.not_cancelled(tag & !CANCEL);
+            }
+        }
+        self.found = found;
+        for _ in 0..self.backlog.len() {
+            if let Some(index) = self.backlog.pop_front() {
+                self.push(index);
+            }
+        }
+        for owner in self.told.drain(..) {
+            owner.burst_ended();
+        }
+        any
+    }
+
+    fn running(&mut self, tag: u64) -> Option<&mut Running> {
+        let place = self.places.get_mut(tag as u32 as usize)?;
+        if place.generation != (tag >> 32) as u32 {
+            return None;
+        }
+        place.running.as_mut()
+    }
+
+    fn push(&mut self, index: u32) {
+        let (Some(ring), Some(place)) = (&mut self.ring, self.places.get(index as usize)) else {
+            return;
+        };
+        let Some(running) = &place.running else {
+            return;
+        };
+        let tag = u64::from(place.generation) << 32 | u64::from(index);
+        let Transfer {
+            file,
+            action,
+            offset,
+            vectors,
+            _memory: _,
+        } = &running.transfer;
+        let left = &vectors[running.first.min(vectors.len())..];
+        let direction = match *action {
+            Action::Read => Some(Direction::Read),
+            Action::Write { stable } => Some(Direction::Write { stable }),
+            Action::Flush => None,
+        };
+        let operation = match (direction, left) {
+            (None, _) => Operation::Sync,
+            (Some(direction), [one]) if u32::try_from(one.iov_len).is_ok() => {
+                Operation::Single(direction, one.iov_base.cast(), one.iov_len as u32)
+            }
+            (Some(direction), many) => {
+                Operation::Vectored(direction, &many[..many.len().min(VECTORS)])
+            }
+        };
+        // SAFETY: the place keeps the file open, the memory mapped and the vectors where they are: it is on
+        // the heap, and emptied by the completion alone.
+        let pushed = unsafe { ring.push(file.as_raw_fd(), *offset, &operation, tag) };
+        if pushed.is_err() {
+            self.backlog.push_back(index);
+        }
+    }
+
+    fn completed(&mut self, tag: u64, result: i32) {
+        let Some(running) = self.running(tag) else {
+            return;
+        };
+        let ended = match result {
+            0.. if running.transfer.action == Action::Flush => Some(Ended::Done),
+            0.. => running.advance(result as usize),
+            _ => match -result {
+                libc::ECANCELED => Some(Ended::Cancelled),
+                libc::EINTR | libc::EAGAIN if running.cancelled => Some(Ended::Cancelled),
+                libc::EINTR | libc::EAGAIN => None,
+                errno => Some(Ended::Failed(io::Error::from_raw_os_error(errno))),
+            },
+        };
+        match ended {
+            Some(ended) => self.end(tag, ended),
+            None => self.push(tag as u32),
+        }
+    }
+
+    fn end(&mut self, tag: u64, ended: Ended) {
+        let index = tag as u32;
+        let place = self.places.get_mut(index as usize);
+        let Some(running) = place.and_then(|place| place.running.take()) else {
+            return;
+        };
+        self.free.push(index);
+        running.owner.ended(running.tag, ended);
+        self.tell_burst(running.owner);
+    }
+
+    fn not_cancelled(&mut self, tag: u64) {
+        if let Some(running) = self.running(tag) {
+            let (owner, tag) = (Arc::clone(&running.owner), running.tag);
+            owner.not_cancelled(tag);
+            self.tell_burst(owner);
+        }
+    }
+
+    fn tell_burst(&mut self, owner: Arc<dyn Serve>) {
+        let same = |other: &Arc<dyn Serve>| Arc::ptr_eq(other, &owner);
+        if !self.told.iter().rev().any(same) {
+            self.told.push(owner);
+        }
+    }
+}
+
+impl Running {
+    /// Accounts for `moved` bytes. Returns how the transfer ended, or that it goes on.
+    fn advance(&mut self, moved: usize) -> Option<Ended> {
+        let mut left = moved;
+        self.transfer.offset += moved as u64;
+        while let Some(vector) = self.transfer.vectors.get_mut(self.first) {
+            if left < vector.iov_len {
+                vector.iov_base = vector.iov_base.cast::<u8>().wrapping_add(left).cast();
+                vector.iov_len -= left;
+                break;
+            }
+            left -= vector.iov_len;
+            self.first += 1;
+        }
+        if self.first >= self.transfer.vectors.len() {
+            Some(Ended::Done)
+        } else if moved == 0 {
+            // The file was cut short behind our back.
+            Some(Ended::Failed(io::ErrorKind::UnexpectedEof.into()))
+        } else if self.cancelled {
+            Some(Ended::Cancelled)
+        } else {
+            None
+        }
+    }
+}
+
+impl Drop for Transfers {
+    fn drop(&mut self) {
+        // Closing the ring ends the reading of the wake counter, but only soon: its memory is left to it.
+        if self.wake_armed {
+            std::mem::forget(std::mem::take(&mut self.counter));
+        }
+        // Every transfer keeps its queue, which then keeps the engine: there is none at the engine's end. A
+        // thread that gave up may have some, and what they use stays for ever.
+        if self.places.iter().any(|place| place.running.is_some()) {
+            std::mem::forget(std::mem::take(&mut self.places));
+        }
+    }
+}
