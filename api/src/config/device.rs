@@ -196,6 +196,9 @@ pub struct NamespaceConfig {
     /// Refuse writes.
     #[serde(default)]
     pub readonly: bool,
+    /// Go past the host's page cache (O_DIRECT) for what is aligned as the host needs it.
+    #[serde(default)]
+    pub direct: bool,
     /// Bytes of a block, 512 or 4096. 512 unless given. The guest may format the namespace with the other.
     pub block_size: Option<u32>,
     /// EUI-64 as 16 hexadecimal digits. Derived from the drive's id, serial number and model unless given.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use super::direct::{Direct, alignment_of_slices};
 use super::{Backend, BackendError, Durability};
 use crate::prp::GuestSlice;
 use crate::spec::BLOCK;
@@ -26,6 +27,8 @@ static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 #[derive(Debug)]
 pub struct FileBackend {
     file: ArcSwapOption<File>,
+    /// The same file past the page cache, where that was asked for.
+    direct: ArcSwapOption<Direct>,
     size: u64,
     read_only: bool,
     /// Whether the file system can punch holes, which read as zeroes.
@@ -78,15 +81,53 @@ impl FileBackend {
         let punches = !read_only && kind.is_file() && allocate(&file, hole, size, BLOCK).is_ok();
         Ok(Self {
             file: ArcSwapOption::from_pointee(file),
+            direct: ArcSwapOption::empty(),
             size,
             read_only,
             punches,
         })
     }
 
+    /// The same, past the host's page cache (O_DIRECT) for everything that is aligned as the host needs it.
+    /// What is not goes through the page cache, which the host's kernel keeps in step.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), or that the file system cannot do it.
+    pub fn open_direct(path: &Path, read_only: bool) -> Result<Self, BackendError> {
+        let backend = Self::open(path, read_only)?;
+        let direct =
+            Direct::open(path, read_only).map_err(|source| match source.raw_os_error() {
+                Some(libc::EINVAL | libc::EOPNOTSUPP) => {
+                    BackendError::NoDirect { path: path.into() }
+                }
+                _ => BackendError::Host {
+                    doing: "open for direct I/O",
+                    path: path.into(),
+                    source,
+                },
+            })?;
+        backend.direct.store(Some(Arc::new(direct)));
+        Ok(backend)
+    }
+
     fn file(&self) -> io::Result<Arc<File>> {
         self.file
             .load_full()
+            .ok_or_else(|| io::Error::other("the drive was released"))
+    }
+
+    /// The file for a transfer of this alignment.
+    fn file_for(&self, alignment: impl FnOnce() -> u64) -> Option<Arc<File>> {
+        if let Some(direct) = &*self.direct.load()
+            && direct.takes(alignment())
+        {
+            return Some(Arc::clone(&direct.file));
+        }
+        self.file.load_full()
+    }
+
+    fn file_to_move(&self, offset: u64, slices: &[GuestSlice<'_>]) -> io::Result<Arc<File>> {
+        self.file_for(|| alignment_of_slices(offset, slices))
             .ok_or_else(|| io::Error::other("the drive was released"))
     }
 }
@@ -104,12 +145,12 @@ impl Backend for FileBackend {
         self.punches
     }
 
-    fn ring_file(&self) -> Option<Arc<File>> {
-        self.file.load_full()
+    fn ring_file(&self, alignment: u64) -> Option<Arc<File>> {
+        self.file_for(|| alignment)
     }
 
     fn read(&self, offset: u64, into: &[GuestSlice<'_>]) -> io::Result<()> {
-        let file = self.file()?;
+        let file = self.file_to_move(offset, into)?;
         transfer(into, offset, |vectors, at| {
             let count = vectors.len() as libc::c_int;
             // SAFETY: every vector is guest memory that `into` keeps mapped during the call. The guest
@@ -124,7 +165,7 @@ impl Backend for FileBackend {
         from: &[GuestSlice<'_>],
         durability: Durability,
     ) -> io::Result<()> {
-        let file = self.file()?;
+        let file = self.file_to_move(offset, from)?;
         let flags = match durability {
             Durability::Cached => 0,
             Durability::Stable => libc::RWF_DSYNC,
@@ -176,6 +217,7 @@ impl Backend for FileBackend {
     fn release(&self) {
         // The last user of the descriptor closes it, and the lock goes with it.
         self.file.store(None);
+        self.direct.store(None);
     }
 }
 

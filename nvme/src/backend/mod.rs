@@ -1,5 +1,6 @@
 //! Storage behind a namespace: the trait, and its implementations over a file, memory and nothing.
 
+mod direct;
 mod file;
 mod memory;
 mod null;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 pub use file::FileBackend;
 pub use memory::MemoryBackend;
 pub use null::NullBackend;
+
+pub(crate) use direct::alignment;
 
 use crate::prp::GuestSlice;
 
@@ -52,9 +55,9 @@ pub trait Backend: Send + Sync {
         false
     }
 
-    /// The file that reads, writes and flushes at the same offsets mean the same to. Asked for before each
-    /// of them. `None` where there is none, or none any more.
-    fn ring_file(&self) -> Option<Arc<File>> {
+    /// The file in which reads, writes and flushes at the same offsets mean the same, for one whose offset,
+    /// addresses and lengths are multiples of `alignment`. `None` where there is none, or none any more.
+    fn ring_file(&self, _alignment: u64) -> Option<Arc<File>> {
         None
     }
 
@@ -108,6 +111,14 @@ pub enum BackendError {
         "{path} is in use: another drive or process has it open for writing or wants it for itself"
     )]
     Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file system has no way past the page cache.
+    #[error(
+        "the file system of {path} cannot bypass the page cache; set `direct` to false, or move the file"
+    )]
+    NoDirect {
         /// The file.
         path: PathBuf,
     },

@@ -97,3 +97,26 @@ fn a_file_cut_short_is_an_error_and_no_hang() {
         .unwrap_err();
     assert_eq!(failure.kind(), io::ErrorKind::UnexpectedEof);
 }
+
+#[test]
+fn only_what_is_aligned_goes_past_the_page_cache() {
+    let file = file_of(1 << 20);
+    let backend = match FileBackend::open_direct(file.path(), false) {
+        Err(BackendError::NoDirect { .. }) => {
+            eprintln!("this file system has no direct I/O: it is not tested");
+            return;
+        }
+        other => other.unwrap(),
+    };
+    let is_direct = |alignment| {
+        let file = backend.ring_file(alignment).unwrap();
+        let flags = rustix::fs::fcntl_getfl(&*file).unwrap();
+        flags.contains(rustix::fs::OFlags::DIRECT)
+    };
+    assert!(is_direct(1 << 20));
+    assert!(is_direct(4096));
+    assert!(!is_direct(1));
+    round_trip(&backend);
+    backend.release();
+    assert!(backend.ring_file(4096).is_none());
+}

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use devices::memory::Access;
 
 use super::{MAX_TRANSFER, on, on_lane};
-use crate::backend::Durability;
+use crate::backend::{Durability, alignment};
 use crate::engine::{Action, Transfer, Vectors};
 use crate::namespace::{Extent, Kind, Namespace};
 use crate::prp::DataPointer;
@@ -41,7 +41,7 @@ pub(super) fn flush(namespace: &Arc<Namespace>, ring: bool) -> Outcome {
     if backend.is_immediate() {
         return namespace.flush().into();
     }
-    let Some(file) = backend.ring_file().filter(|_| ring) else {
+    let Some(file) = backend.ring_file(alignment(0, [])).filter(|_| ring) else {
         return on_lane(namespace, |_, namespace, _| namespace.flush());
     };
     if backend.read_only() {
@@ -78,7 +78,7 @@ fn transfer(
         run(session, namespace, extent, &data, action)?;
         return Ok(Outcome::Done(Ok(0)));
     }
-    if let Some(file) = backend.ring_file().filter(|_| ring) {
+    if ring {
         if action == Action::Read {
             namespace.check_readable(extent)?;
         }
@@ -88,7 +88,9 @@ fn transfer(
             _ => (Kind::Write, Access::Read),
         };
         // What is not mapped is copied by a thread that may wait for it.
-        if let Ok(vectors) = data.vectors(&memory, access) {
+        if let Ok(vectors) = data.vectors(&memory, access)
+            && let Some(file) = backend.ring_file(alignment_of(extent, &vectors))
+        {
             let transfer = Transfer {
                 file,
                 action,
@@ -111,6 +113,11 @@ fn transfer(
     Ok(on(lane, namespace, move |session, namespace, _| {
         run(session, namespace, extent, &data, action)
     }))
+}
+
+fn alignment_of(extent: Extent, vectors: &Vectors) -> u64 {
+    let place = |vector: &libc::iovec| (vector.iov_base as usize, vector.iov_len);
+    alignment(extent.offset, vectors.iter().map(place))
 }
 
 /// Moves data by blocking calls.

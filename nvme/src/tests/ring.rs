@@ -17,7 +17,7 @@ use crate::backend::Durability;
 use crate::spec::command::{admin, io as opcode};
 use crate::spec::registers::offset;
 use crate::spec::{Status, Submission};
-use crate::{Backend, Engine, FileBackend, GuestSlice};
+use crate::{Backend, BackendError, Engine, FileBackend, GuestSlice};
 
 /// A drive whose reads end when somebody writes to the other end of a pipe.
 struct Pipe(Arc<File>);
@@ -34,7 +34,7 @@ impl Backend for Pipe {
     fn size(&self) -> u64 {
         DISK
     }
-    fn ring_file(&self) -> Option<Arc<File>> {
+    fn ring_file(&self, _: u64) -> Option<Arc<File>> {
         Some(Arc::clone(&self.0))
     }
     fn read(&self, _: u64, _: &[GuestSlice<'_>]) -> io::Result<()> {
@@ -70,7 +70,10 @@ fn with_ring() -> Option<Arc<Engine>> {
 
 fn on_file(engine: Arc<Engine>, file: &NamedTempFile) -> Guest {
     file.as_file().set_len(DISK).unwrap();
-    let backend = FileBackend::open(file.path(), false).unwrap();
+    on_backend(engine, FileBackend::open(file.path(), false).unwrap())
+}
+
+fn on_backend(engine: Arc<Engine>, backend: FileBackend) -> Guest {
     let mut guest = Guest::on_engine(config(vec![Arc::new(backend)]), engine);
     guest.enable();
     guest.create_pair(1);
@@ -137,6 +140,60 @@ fn a_file_keeps_what_is_written_with_a_ring_and_without() {
         assert_eq!(read, data);
         let smart = guest.controller.drive.logs.smart(0);
         assert_eq!(({ smart.read_commands }, { smart.write_commands }), (1, 2));
+    }
+}
+
+#[test]
+fn past_the_page_cache_every_alignment_keeps_its_data() {
+    for engine in engines() {
+        let file = NamedTempFile::new().unwrap();
+        file.as_file().set_len(DISK).unwrap();
+        let backend = match FileBackend::open_direct(file.path(), false) {
+            Err(BackendError::NoDirect { .. }) => {
+                eprintln!("this file system has no direct I/O: it is not tested");
+                return;
+            }
+            other => other.unwrap(),
+        };
+        let mut guest = on_backend(engine, backend);
+        // Blocks that share a page of the host, buffers on pages, within pages and at the least alignment.
+        for (round, (block, blocks, skew)) in [
+            (0, 32, 0),
+            (9, 7, 0),
+            (8, 8, 512),
+            (3, 13, 1024),
+            (16, 8, 4),
+            (0, 32, 0),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let data = pattern(blocks as usize * 512, round as u8);
+            let list = 0x70_0000;
+            write_list(
+                &guest,
+                list,
+                &(1..6).map(|page| DATA + page * 4096).collect::<Vec<_>>(),
+            );
+            let prp2 = if skew as usize + data.len() > 8192 {
+                list
+            } else {
+                DATA + 4096
+            };
+            let command = |opcode| transfer(opcode, block, blocks, DATA + skew, prp2);
+            guest.fill(DATA + skew, &data);
+            guest.run(1, command(opcode::WRITE)).unwrap();
+            guest.fill(DATA + skew, &vec![0; data.len()]);
+            guest.run(1, command(opcode::READ)).unwrap();
+            assert_eq!(guest.bytes(DATA + skew, data.len()), data, "round {round}");
+            guest.run(1, transfer(opcode::FLUSH, 0, 1, 0, 0)).unwrap();
+            let found = std::fs::read(file.path()).unwrap();
+            assert_eq!(
+                found[block as usize * 512..][..data.len()],
+                data,
+                "round {round}"
+            );
+        }
     }
 }
 

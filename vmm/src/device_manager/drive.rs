@@ -76,11 +76,20 @@ pub fn controller(
     let before = if place.is_empty() { "" } else { "." };
     let mut namespaces = Vec::with_capacity(config.namespaces.len());
     for (index, namespace) in config.namespaces.iter().enumerate() {
-        let backend = FileBackend::open(&namespace.path, namespace.readonly).map_err(|source| {
+        let open = if namespace.direct {
+            FileBackend::open_direct
+        } else {
+            FileBackend::open
+        };
+        let backend = open(&namespace.path, namespace.readonly).map_err(|source| {
+            let key = match source {
+                BackendError::NoDirect { .. } => "direct",
+                _ => "path",
+            };
             DriveError::Backend {
                 id: id.clone(),
                 number: index + 1,
-                field: format!("{place}{before}namespaces[{index}].path"),
+                field: format!("{place}{before}namespaces[{index}].{key}"),
                 source,
             }
         })?;
