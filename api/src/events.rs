@@ -105,6 +105,13 @@ pub enum EventKind {
         /// The device.
         id: String,
     },
+    /// How a device behaves was changed.
+    DeviceBehaviourChanged {
+        /// The device.
+        id: String,
+        /// What of it: `teardown`, `shutdown`, `faults`.
+        changed: Vec<String>,
+    },
     /// The teardown policy was changed.
     TeardownPolicyChanged {
         /// The order from now on.

@@ -11,7 +11,8 @@ use crate::config::TeardownPolicy;
 pub struct Plans {
     /// The policy that is set; the plans cover every policy.
     pub policy: TeardownPolicy,
-    /// The VMM's teardown. A device takes its `teardown.latency`.
+    /// The VMM's teardown. A device takes its `teardown.latency`; one that varies its mean or median, as
+    /// `assumptions` tells.
     pub host: PlanReport,
     /// The guest kernel's own shutdown, had it the policy's rules: the same tree, links, list and flags, but
     /// a drive takes its `shutdown.latency`, and nothing is given up. None if no drive has one.
@@ -34,6 +35,9 @@ pub struct PlanReport {
     pub lower_bound_ns: u64,
     /// A plan for each policy.
     pub policies: Vec<PolicyPlan>,
+    /// What was assumed of devices whose latencies vary, and of faults.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assumptions: Vec<String>,
     /// What is odd about the devices under every policy.
     pub warnings: Vec<String>,
 }

@@ -95,6 +95,10 @@ pub struct DeviceReport {
     pub end_ns: u64,
     /// What it was doing.
     pub phases: Vec<PhaseReport>,
+    /// What it was made to take this time, by its `teardown.latency`; none without one. Real work and a
+    /// deadline may have it take longer or shorter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modelled_ns: Option<u64>,
     /// The devices that it had to wait for. Under `cookie` without those that `waited_for_cookie` covers.
     pub waited_on: Vec<String>,
     /// The device whose end it waited for longest.

@@ -3,7 +3,7 @@
 
 use tokio::sync::oneshot;
 
-use crate::config::VmConfig;
+use crate::config::{BehaviourUpdate, DeviceBehaviour, VmConfig};
 use crate::error::{ApiError, ErrorCode};
 use crate::plan::Plans;
 use crate::report::{TeardownReport, TeardownSummary};
@@ -36,6 +36,10 @@ pub enum Request {
     Delete,
     /// `vm.topology`. Answered with [`Response::Topology`].
     Topology,
+    /// `vm.devices/{id}/behaviour`, read. Answered with [`Response::Behaviour`].
+    GetBehaviour(String),
+    /// `vm.devices/{id}/behaviour`, written. Has been checked to change something.
+    SetBehaviour(String, Box<BehaviourUpdate>),
     /// `vm.plan`. Answered with [`Response::Plan`].
     Plan,
     /// `vm.teardown-policy`, read. Answered with [`Response::TeardownPolicy`].
@@ -64,6 +68,7 @@ impl Request {
             Self::PowerButton => "vm.power-button",
             Self::Delete => "vm.delete",
             Self::Topology => "vm.topology",
+            Self::GetBehaviour(_) | Self::SetBehaviour(..) => "vm.devices/{id}/behaviour",
             Self::Plan => "vm.plan",
             Self::GetTeardownPolicy | Self::SetTeardownPolicy(_) => "vm.teardown-policy",
             Self::Teardowns => "vm.teardowns",
@@ -83,6 +88,8 @@ pub enum Response {
     Info(Box<VmInfo>),
     /// Of [`Request::Topology`].
     Topology(Box<Topology>),
+    /// Of [`Request::GetBehaviour`].
+    Behaviour(Box<DeviceBehaviour>),
     /// Of [`Request::Plan`].
     Plan(Box<Plans>),
     /// Of [`Request::GetTeardownPolicy`].

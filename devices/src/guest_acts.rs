@@ -3,7 +3,7 @@
 //! a guest repeats itself.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a guest does to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +62,10 @@ pub struct Times {
 pub struct Handshake {
     /// CC.SHN was written.
     pub requested: Instant,
+    /// With 10b: an abrupt shutdown.
+    pub abrupt: bool,
+    /// What the drive is made to take; real flushing may take longer.
+    pub modelled: Duration,
     /// CSTS.SHST came to 10b.
     pub completed: Option<Instant>,
     /// The first read of CSTS that said so.
@@ -75,6 +79,8 @@ impl Handshake {
     pub fn begin(requested: Instant) -> Self {
         Self {
             requested,
+            abrupt: false,
+            modelled: Duration::ZERO,
             completed: None,
             seen: None,
             polls: 0,
@@ -170,8 +176,6 @@ impl ActLog {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -43,7 +43,10 @@ pub struct Phase {
 
 /// The phases of one device's teardown, in the order in which they began.
 #[derive(Clone, Debug, Default)]
-pub struct Phases(Vec<Phase>);
+pub struct Phases {
+    phases: Vec<Phase>,
+    modelled: Option<Duration>,
+}
 
 impl Phases {
     /// Runs `work` and records it as the phase `name`.
@@ -56,12 +59,22 @@ impl Phases {
 
     /// Records a phase that was timed elsewhere.
     pub fn record(&mut self, name: &'static str, start: Instant, end: Instant) {
-        self.0.push(Phase { name, start, end });
+        self.phases.push(Phase { name, start, end });
+    }
+
+    /// Records the latency that the device is made to have this time, before anything cuts it short.
+    pub fn model(&mut self, latency: Duration) {
+        self.modelled = Some(latency);
+    }
+
+    /// The modelled latency; none if the device has none.
+    pub fn modelled(&self) -> Option<Duration> {
+        self.modelled
     }
 
     /// The phases so far.
     pub fn as_slice(&self) -> &[Phase] {
-        &self.0
+        &self.phases
     }
 }
 

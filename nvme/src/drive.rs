@@ -3,7 +3,6 @@
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use devices::memory::GuestMemory;
 use devices::pci::EndpointConfig;
@@ -25,8 +24,8 @@ pub(crate) struct Drive {
     /// Whether writes are cached until a flush: the configured volatile write cache.
     pub(crate) write_cache: bool,
     pub(crate) queue_limit: u16,
-    /// What Identify's RTD3E says.
-    pub(crate) shutdown_estimate: Duration,
+    /// What Identify's RTD3E says, in microseconds.
+    pub(crate) shutdown_estimate: AtomicU32,
     pub(crate) logs: Logs,
     pub(crate) memory: GuestMemory,
     pub(crate) engine: Arc<Engine>,
@@ -83,6 +82,15 @@ impl Drive {
         let mut unflushed = self.namespaces.all();
         unflushed.retain(|namespace| namespace.is_unflushed());
         self.flush_some(unflushed, then);
+    }
+
+    /// How many bytes were written since the last flush, in all namespaces.
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        let namespaces = self.namespaces.all();
+        let bytes = namespaces
+            .iter()
+            .map(|namespace| namespace.unflushed_bytes());
+        bytes.fold(0, u64::saturating_add)
     }
 
     /// A fault of flushes is one also where there is nothing to flush.

@@ -42,7 +42,7 @@ pub use backend::{Backend, BackendError, FileBackend, MemoryBackend, NullBackend
 pub use controller::{Connections, Controller, ControllerConfig, ControllerError, NamespaceConfig};
 pub use engine::Engine;
 pub use prp::GuestSlice;
-pub use shutdown::ShutdownModel;
+pub use shutdown::{Behaviour, ShutdownModel};
 
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ pub(crate) struct Namespace {
     attached: AtomicBool,
     /// What a host made unreadable.
     uncorrectable: Uncorrectable,
-    /// Counts changes.
+    /// Counts the bytes changed that were not stable at once.
     changes: AtomicU64,
     /// The changes that are known to be on stable storage.
     flushed: AtomicU64,
@@ -47,7 +47,10 @@ pub(crate) struct Extent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Read,
-    Write,
+    Write {
+        /// On stable storage when it ends.
+        stable: bool,
+    },
     Flush {
         /// The changes that it covers.
         changes: u64,
@@ -146,7 +149,9 @@ impl Namespace {
         durability: Durability,
     ) -> Result<(), Status> {
         let result = self.backend.write(extent.offset, from, durability);
-        self.changed();
+        if durability == Durability::Cached || result.is_err() {
+            self.changed(extent.length);
+        }
         if result.is_ok() {
             self.uncorrectable.clear(extent);
         }
@@ -156,7 +161,7 @@ impl Namespace {
     pub(crate) fn write_zeroes(&self, extent: Extent, deallocate: bool) -> Result<(), Status> {
         let Extent { offset, length } = extent;
         let result = self.backend.write_zeroes(offset, length, deallocate);
-        self.changed();
+        self.changed(length);
         if result.is_ok() {
             self.uncorrectable.clear(extent);
         }
@@ -165,7 +170,8 @@ impl Namespace {
 
     pub(crate) fn deallocate(&self, extent: Extent) -> Result<(), Status> {
         let result = self.backend.deallocate(extent.offset, extent.length);
-        self.changed();
+        // Nothing that has to be written, but something for a flush to do.
+        self.changed(1);
         result.map_err(|failure| self.failed("deallocate", &failure, Status::WRITE_FAULT))
     }
 
@@ -183,18 +189,21 @@ impl Namespace {
     pub(crate) fn ended(&self, kind: Kind, extent: Extent, ended: Ended) -> Result<(), Status> {
         let (doing, status) = match kind {
             Kind::Read => ("read", Status::UNRECOVERED_READ_ERROR),
-            Kind::Write => ("write", Status::WRITE_FAULT),
+            Kind::Write { .. } => ("write", Status::WRITE_FAULT),
             Kind::Flush { .. } => ("flush", Status::WRITE_FAULT),
         };
-        if kind == Kind::Write {
-            self.changed();
+        let done = matches!(ended, Ended::Done);
+        if let Kind::Write { stable } = kind
+            && !(stable && done)
+        {
+            self.changed(extent.length);
         }
         match (ended, kind) {
             (Ended::Done, Kind::Flush { changes }) => {
                 self.flushed.fetch_max(changes, Ordering::AcqRel);
                 Ok(())
             }
-            (Ended::Done, Kind::Write) => {
+            (Ended::Done, Kind::Write { .. }) => {
                 self.uncorrectable.clear(extent);
                 Ok(())
             }
@@ -213,13 +222,21 @@ impl Namespace {
 
     /// Whether something was written since the last flush that succeeded.
     pub(crate) fn is_unflushed(&self) -> bool {
-        self.changes.load(Ordering::Acquire) != self.flushed.load(Ordering::Acquire)
+        self.unflushed_bytes() > 0
+    }
+
+    /// How many bytes were written since then.
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        // In this order: what is flushed was changed before.
+        let flushed = self.flushed.load(Ordering::Acquire);
+        let changes = self.changes.load(Ordering::Acquire);
+        changes.saturating_sub(flushed)
     }
 
     /// After the change, so that a flush which sees it covers it; after a failure too, as part of the
     /// range may have changed.
-    fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
+    fn changed(&self, bytes: u64) {
+        self.changes.fetch_add(bytes, Ordering::AcqRel);
     }
 
     fn failed(&self, doing: &str, failure: &std::io::Error, status: Status) -> Status {

@@ -214,7 +214,7 @@ impl Session {
     pub(crate) fn count(&self, work: &Work, result: Result<(), Status>) {
         match (result, work.kind) {
             (Ok(()), Kind::Read) => self.drive.logs.count_read(work.extent.length),
-            (Ok(()), Kind::Write) => self.drive.logs.count_write(work.extent.length),
+            (Ok(()), Kind::Write { .. }) => self.drive.logs.count_write(work.extent.length),
             _ => {}
         }
     }

@@ -9,26 +9,42 @@
 
 use std::time::Duration;
 
+use devices::latency::{Latency, Purpose};
+
+use crate::faults::FaultSet;
 use crate::spec::registers::ShutdownKind;
 
+/// How a drive behaves, beyond what the specification asks of every one. It can be changed at any moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Behaviour {
+    /// The guest-visible shutdown.
+    pub shutdown: ShutdownModel,
+    /// What the host-side teardown is made to take, from its start; real work overlaps it.
+    pub teardown: Latency,
+    /// What is wrong with it.
+    pub faults: FaultSet,
+}
+
 /// The time between CC.SHN and CSTS.SHST = 10b. Real flushing overlaps it, and may outlast it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ShutdownModel {
     /// For a normal shutdown (SHN = 01b).
-    pub latency: Duration,
+    pub latency: Latency,
     /// For an abrupt shutdown (SHN = 10b).
-    pub abrupt_latency: Duration,
+    pub abrupt_latency: Latency,
+    /// What Identify's RTD3E says. Unless given, it follows from the latencies.
+    pub estimate: Option<Duration>,
 }
 
 /// What a real flush may take on top of the modelled latency.
 const FLUSH_ALLOWANCE: Duration = Duration::from_secs(1);
 
 impl ShutdownModel {
-    /// The latency of this kind of shutdown.
-    pub fn of(&self, kind: ShutdownKind) -> Duration {
+    /// The latency of this kind of shutdown, and what it is drawn for.
+    pub(crate) fn of(&self, kind: ShutdownKind) -> (Latency, Purpose) {
         match kind {
-            ShutdownKind::Normal => self.latency,
-            ShutdownKind::Abrupt => self.abrupt_latency,
+            ShutdownKind::Normal => (self.latency, Purpose::Shutdown),
+            ShutdownKind::Abrupt => (self.abrupt_latency, Purpose::AbruptShutdown),
         }
     }
 
@@ -37,7 +53,8 @@ impl ShutdownModel {
     /// Linux waits whole seconds of it, clamped to 5..60, so that one second more than the latency keeps
     /// it waiting long enough for every latency that it can wait for at all.
     pub fn estimate(&self) -> Duration {
-        self.latency.max(self.abrupt_latency) + FLUSH_ALLOWANCE
+        let bound = self.latency.bound().max(self.abrupt_latency.bound());
+        self.estimate.unwrap_or(bound + FLUSH_ALLOWANCE)
     }
 }
 
@@ -123,8 +140,8 @@ mod tests {
     fn the_estimate_keeps_linux_waiting_for_every_latency_below_a_minute() {
         for millis in (0..59_000).step_by(77) {
             let model = ShutdownModel {
-                latency: Duration::from_millis(millis),
-                abrupt_latency: Duration::ZERO,
+                latency: Duration::from_millis(millis).into(),
+                ..ShutdownModel::default()
             };
             let waits = model.estimate().as_secs().clamp(5, 60) * 1000;
             assert!(waits > millis, "{millis} ms");
@@ -132,5 +149,25 @@ mod tests {
                 assert!(model.estimate() >= Duration::from_millis(millis + 1000));
             }
         }
+    }
+
+    #[test]
+    fn the_estimate_covers_what_varies_unless_it_is_given() {
+        let abrupt_latency = Latency::Uniform {
+            min: Duration::ZERO,
+            max: Duration::from_secs(7),
+        };
+        let mut model = ShutdownModel {
+            abrupt_latency,
+            ..ShutdownModel::default()
+        };
+        assert_eq!(model.estimate(), Duration::from_secs(8));
+        model.latency = Latency::LogNormal {
+            median: Duration::from_secs(10),
+            sigma: 0.5,
+        };
+        assert_eq!(model.estimate().as_secs(), 47, "its 99.9th percentile");
+        model.estimate = Some(Duration::from_secs(3));
+        assert_eq!(model.estimate(), Duration::from_secs(3));
     }
 }

@@ -195,6 +195,13 @@ impl Vmm {
             (Request::Topology, Some(machine)) => {
                 Ok(Response::Topology(Box::new(machine.topology())))
             }
+            (Request::GetBehaviour(id), Some(machine)) => {
+                let behaviour = machine.behaviour(&id);
+                behaviour.map(|behaviour| Response::Behaviour(Box::new(behaviour)))
+            }
+            (Request::SetBehaviour(id, update), Some(machine)) => {
+                done(machine.set_behaviour(&id, &update))
+            }
             (Request::Plan, Some(machine)) => {
                 return plan::answer(machine.config().clone(), reply);
             }

@@ -21,7 +21,7 @@ pub use error::ClientError;
 pub use hyper::Method;
 pub use stream::{Events, Lines};
 
-use crate::config::VmConfig;
+use crate::config::{BehaviourUpdate, DeviceBehaviour, VmConfig};
 use crate::error::ApiError;
 use crate::json;
 use crate::plan::Plans;
@@ -132,6 +132,16 @@ impl Client {
     /// `vm.topology`.
     pub fn topology(&self) -> Result<Topology, ClientError> {
         self.get("/vm.topology")
+    }
+
+    /// `vm.devices/{id}/behaviour`, read.
+    pub fn behaviour(&self, id: &str) -> Result<DeviceBehaviour, ClientError> {
+        self.get(&format!("/vm.devices/{id}/behaviour"))
+    }
+
+    /// `vm.devices/{id}/behaviour`, written.
+    pub fn set_behaviour(&self, id: &str, update: &BehaviourUpdate) -> Result<(), ClientError> {
+        self.send(&format!("/vm.devices/{id}/behaviour"), update)
     }
 
     /// `vm.plan`.

@@ -6,11 +6,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Identifier;
+use super::{FaultsConfig, Identifier, ShutdownModel, TeardownModel};
 
 /// A device on a PCI bus and what is behind it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a machine has as many drives as bridges, and few of either"
+)]
 pub enum DeviceConfig {
     /// A PCI Express root port. On the root bus only.
     RootPort(Bridge),
@@ -46,6 +50,17 @@ impl DeviceConfig {
         self.bridge().map_or(&[], |(_, bridge)| &bridge.children)
     }
 
+    /// The same, to be changed.
+    pub(super) fn children_mut(&mut self) -> &mut [DeviceConfig] {
+        match self {
+            Self::RootPort(bridge)
+            | Self::UpstreamPort(bridge)
+            | Self::DownstreamPort(bridge)
+            | Self::PciBridge(bridge) => &mut bridge.children,
+            Self::Nvme(_) => &mut [],
+        }
+    }
+
     /// The bridge that the device is, and its kind; none for an endpoint.
     pub fn bridge(&self) -> Option<(BridgePort, &Bridge)> {
         match self {
@@ -65,6 +80,17 @@ impl DeviceConfig {
             | Self::DownstreamPort(bridge)
             | Self::PciBridge(bridge) => &bridge.teardown,
             Self::Nvme(nvme) => &nvme.teardown,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn teardown_mut(&mut self) -> &mut TeardownModel {
+        match self {
+            Self::RootPort(bridge)
+            | Self::UpstreamPort(bridge)
+            | Self::DownstreamPort(bridge)
+            | Self::PciBridge(bridge) => &mut bridge.teardown,
+            Self::Nvme(nvme) => &mut nvme.teardown,
         }
     }
 
@@ -105,6 +131,10 @@ pub struct DeviceOptions {
     /// What is done when the teardown takes longer.
     #[serde(default)]
     pub on_timeout: OnTimeout,
+    /// What latencies that vary are drawn from: the same seed gives the same latencies. Made from the id
+    /// unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 impl DeviceOptions {
@@ -184,6 +214,9 @@ pub struct NvmeConfig {
     /// The host side of a teardown.
     #[serde(default)]
     pub teardown: TeardownModel,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "FaultsConfig::is_empty")]
+    pub faults: FaultsConfig,
 }
 
 /// A namespace of an NVMe controller.
@@ -210,52 +243,6 @@ pub struct NamespaceConfig {
     /// UUID, with its hyphens or without. Derived from the drive's id, serial number and model unless given.
     #[schema(value_type = Option<String>)]
     pub uuid: Option<Identifier<16>>,
-}
-
-/// How long the guest waits from CC.SHN to CSTS.SHST.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ShutdownModel {
-    /// A normal shutdown (SHN = 01b), beyond the flush itself.
-    #[serde(default)]
-    pub latency: Latency,
-    /// An abrupt shutdown (SHN = 10b). As `latency` unless given.
-    pub abrupt_latency: Option<Latency>,
-}
-
-/// How long the device manager waits for a device when the guest has reset, beyond the real work.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TeardownModel {
-    /// The modelled latency.
-    #[serde(default)]
-    pub latency: Latency,
-}
-
-/// A modelled latency.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Latency {
-    /// Always the same.
-    Fixed {
-        /// Milliseconds.
-        ms: u64,
-    },
-}
-
-impl Latency {
-    /// The longest that the latency can be.
-    pub fn longest(&self) -> Duration {
-        match self {
-            Self::Fixed { ms } => Duration::from_millis(*ms),
-        }
-    }
-}
-
-impl Default for Latency {
-    fn default() -> Self {
-        Self::Fixed { ms: 0 }
-    }
 }
 
 /// A supplier link.

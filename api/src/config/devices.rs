@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::tree::Place;
 use super::{BridgePort, ConfigError, DeviceConfig, VmConfig, assign_slots, drive};
@@ -21,8 +20,6 @@ pub const RESERVED_IDS: &[&str] = &[
 ];
 
 const DEADLINE_MS: RangeInclusive<u64> = 1..=3_600_000;
-const LONGEST_SHUTDOWN: Duration = Duration::from_secs(60);
-const LONGEST_TEARDOWN: Duration = Duration::from_secs(3600);
 const BRIDGES: usize = 255;
 
 /// Checks the devices; not yet the links between them.
@@ -129,12 +126,10 @@ fn validate_device(place: &Place<'_>) -> Result<(), ConfigError> {
             format!("a deadline of {deadline} ms; 1 ms to an hour is allowed"),
         );
     }
-    if place.device.teardown().latency.longest() > LONGEST_TEARDOWN {
-        return out_of_range(
-            "teardown.latency",
-            "a teardown of more than an hour".to_owned(),
-        );
-    }
+    place.device.check_behaviour().map_err(|error| {
+        let field = error.field.clone().unwrap_or_default();
+        error.of(place, &field)
+    })?;
     if place.device.options().parent_lock && place.parent.is_none() {
         let message = format!(
             "device `{id}`: `parent_lock` locks the bridge that the device is behind, and on the root bus there is \
@@ -142,22 +137,10 @@ fn validate_device(place: &Place<'_>) -> Result<(), ConfigError> {
         );
         return Err(ConfigError::new(ErrorCode::UnexpectedField, message).of(place, "parent_lock"));
     }
-    let DeviceConfig::Nvme(nvme) = place.device else {
-        return Ok(());
-    };
-    let shutdown = &nvme.shutdown;
-    for (field, latency) in [
-        ("shutdown.latency", Some(&shutdown.latency)),
-        ("shutdown.abrupt_latency", shutdown.abrupt_latency.as_ref()),
-    ] {
-        if latency.is_some_and(|latency| latency.longest() >= LONGEST_SHUTDOWN) {
-            return out_of_range(
-                field,
-                "a shutdown handshake of a minute or more; less is allowed".to_owned(),
-            );
-        }
+    match place.device {
+        DeviceConfig::Nvme(nvme) => drive::validate(place, nvme),
+        _ => Ok(()),
     }
-    drive::validate(place, nvme)
 }
 
 fn validate_buses(config: &VmConfig, places: &[Place<'_>]) -> Result<(), ConfigError> {

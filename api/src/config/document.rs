@@ -4,8 +4,8 @@
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    Bridge, DeviceConfig, DeviceOptions, NamespaceConfig, NvmeConfig, OnTimeout, ShutdownModel,
-    TeardownModel,
+    Bridge, DeviceConfig, DeviceOptions, FaultsConfig, NamespaceConfig, NvmeConfig, OnTimeout,
+    ShutdownModel, TeardownModel,
 };
 
 /// The types of devices, as `type` gives them.
@@ -36,6 +36,7 @@ struct DeviceDocument {
     deadline_ms: Option<u64>,
     #[serde(default)]
     on_timeout: OnTimeout,
+    seed: Option<u64>,
     #[serde(default)]
     teardown: TeardownModel,
     children: Option<Vec<DeviceConfig>>,
@@ -45,6 +46,7 @@ struct DeviceDocument {
     volatile_write_cache: Option<bool>,
     namespaces: Option<Vec<NamespaceConfig>>,
     shutdown: Option<ShutdownModel>,
+    faults: Option<FaultsConfig>,
 }
 
 impl<'de> Deserialize<'de> for DeviceConfig {
@@ -66,6 +68,7 @@ impl DeviceDocument {
             deferred,
             deadline_ms,
             on_timeout,
+            seed,
             teardown,
             children,
             serial,
@@ -74,6 +77,7 @@ impl DeviceDocument {
             volatile_write_cache,
             namespaces,
             shutdown,
+            faults,
         } = self;
         let misplaced = |class: &str, field: &str, id: &str| {
             Err(E::custom(format_args!(
@@ -89,6 +93,7 @@ impl DeviceDocument {
             deferred,
             deadline_ms,
             on_timeout,
+            seed,
         };
         if r#type == DeviceType::Nvme {
             if children.is_some() {
@@ -110,6 +115,7 @@ impl DeviceDocument {
                 namespaces,
                 shutdown,
                 teardown,
+                faults: faults.unwrap_or_default(),
             }));
         }
         let given = [
@@ -119,6 +125,7 @@ impl DeviceDocument {
             ("volatile_write_cache", volatile_write_cache.is_some()),
             ("namespaces", namespaces.is_some()),
             ("shutdown", shutdown.is_some()),
+            ("faults", faults.is_some()),
         ];
         if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
             return misplaced("bridge", field, &options.id);

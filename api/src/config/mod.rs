@@ -1,10 +1,12 @@
 //! The configuration of a virtual machine: plain data, as it stands in `vm.create` and `vm.json`.
 
+mod behaviour;
 mod device;
 mod devices;
 mod document;
 mod drive;
 mod error;
+mod faults;
 mod identifier;
 mod machine;
 mod order;
@@ -15,12 +17,15 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub use behaviour::{BehaviourUpdate, DeviceBehaviour, Latency, ShutdownModel, TeardownModel};
 pub use device::{
-    Bridge, BridgePort, DeviceConfig, DeviceOptions, Latency, Link, NamespaceConfig, NvmeConfig,
-    OnTimeout, ShutdownModel, TeardownModel,
+    Bridge, BridgePort, DeviceConfig, DeviceOptions, Link, NamespaceConfig, NvmeConfig, OnTimeout,
 };
 pub use devices::RESERVED_IDS;
 pub use error::ConfigError;
+pub use faults::{
+    CommandFault, Effect, FaultsConfig, FlushFault, MediaFault, QueueKind, ShutdownFault,
+};
 pub use identifier::Identifier;
 pub use machine::{
     CpusConfig, MemoryConfig, OnPowerOff, OnReset, PayloadConfig, SerialConfig, SerialMode,

@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 use super::*;
 use crate::error::ErrorCode;
 
-/// A machine with the given devices and links.
+mod behaviour;
 mod document;
 mod hierarchy;
 mod machine;
 mod order;
 
+/// A machine with the given devices and links.
 fn machine(pci: Value, links: Value) -> Value {
     json!({ "payload": { "kernel": "/boot/vmlinuz" }, "pci": pci, "links": links })
 }

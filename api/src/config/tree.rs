@@ -77,6 +77,19 @@ impl VmConfig {
             .find(|device| device.id() == id)
     }
 
+    /// The same, to be changed.
+    pub fn device_mut(&mut self, id: &str) -> Option<&mut DeviceConfig> {
+        // A tree may be as deep as there are bus numbers.
+        let mut left: Vec<&mut DeviceConfig> = self.pci.iter_mut().collect();
+        while let Some(device) = left.pop() {
+            if device.id() == id {
+                return Some(device);
+            }
+            left.extend(device.children_mut());
+        }
+        None
+    }
+
     /// Where the device of the given name is written, such as `pci[1].children[0]`.
     pub fn place_of(&self, id: &str) -> Option<String> {
         let mut devices = self.devices();

@@ -119,6 +119,12 @@ pub struct ShutdownHandshake {
     pub seen_ns: Option<i64>,
     /// Reads of CSTS from the request to that one.
     pub polls: u64,
+    /// Whether it was asked to be abrupt (SHN = 10b).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abrupt: bool,
+    /// What the drive was made to take, by its `shutdown`; its flush may take longer.
+    #[serde(default)]
+    pub modelled_ns: u64,
 }
 
 #[cfg(test)]
@@ -142,6 +148,8 @@ mod tests {
                 completed_ns,
                 seen_ns: None,
                 polls: 2,
+                abrupt: false,
+                modelled_ns: 0,
             }),
         }
     }

@@ -56,6 +56,8 @@ routes! {
     put "/vm.power-button" => handlers::vm::power_button,
     put "/vm.delete" => handlers::vm::delete,
     get "/vm.topology" => handlers::vm::topology,
+    get "/vm.devices/{id}/behaviour" => handlers::device::behaviour,
+    put "/vm.devices/{id}/behaviour" => handlers::device::set_behaviour,
     get "/vm.plan" => handlers::teardown::plan,
     get "/vm.teardown-policy" => handlers::teardown::policy,
     put "/vm.teardown-policy" => handlers::teardown::set_policy,

@@ -3,8 +3,8 @@
 mod routing;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use vm_memory::GuestAddress;
 
@@ -13,6 +13,7 @@ use super::config_space::{COMMAND_BUS_MASTER, COMMAND_MEMORY, ConfigSpace, INTER
 use super::function::{BarRange, Decode, PciFunction};
 use super::locked;
 use crate::guest_acts::{Act, ActLog, GuestActs};
+use crate::latency::{Latency, Purpose};
 use crate::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
 
 pub use routing::{BusNumbers, Windows};
@@ -81,7 +82,10 @@ pub struct Bridge {
     /// Whether configuration and memory accesses pass: D0, link not disabled, bus not held in reset.
     passing: AtomicBool,
     occupied: AtomicBool,
-    reset_latency: Duration,
+    reset_latency: Mutex<Latency>,
+    seed: u64,
+    /// Teardowns so far, each with its draw.
+    teardowns: AtomicU64,
     acts: ActLog,
 }
 
@@ -120,17 +124,26 @@ impl Bridge {
             numbers: AtomicU32::new(0),
             passing: AtomicBool::new(true),
             occupied: AtomicBool::new(false),
-            reset_latency: Duration::ZERO,
+            reset_latency: Mutex::default(),
+            seed: 0,
+            teardowns: AtomicU64::new(0),
             acts: ActLog::default(),
         }
     }
 
-    /// The same bridge, whose reset at a teardown takes this long (a modelled latency).
-    pub fn with_reset_latency(self, latency: Duration) -> Self {
+    /// The same bridge, whose reset at a teardown takes this long (a modelled latency), drawn from `seed`
+    /// where it varies.
+    pub fn with_reset_latency(self, latency: Latency, seed: u64) -> Self {
         Self {
-            reset_latency: latency,
+            reset_latency: Mutex::new(latency),
+            seed,
             ..self
         }
+    }
+
+    /// Changes what the next teardowns take.
+    pub fn set_reset_latency(&self, latency: Latency) {
+        *locked(&self.reset_latency) = latency;
     }
 
     /// What the bridge is.
@@ -296,11 +309,16 @@ impl Device for Bridge {
         let start = Instant::now();
         self.reset();
         self.acts.begin_anew();
-        if self.reset_latency.is_zero() {
+        let model = *locked(&self.reset_latency);
+        let n = self.teardowns.fetch_add(1, Ordering::Relaxed);
+        if model.is_zero() {
             phases.record("reset", start, Instant::now());
             return Ok(Finish::Now);
         }
-        let end = start + self.reset_latency;
+        // Nothing is written to a bridge.
+        let latency = model.draw(self.seed, Purpose::Teardown, n, 0);
+        phases.model(latency);
+        let end = start + latency;
         phases.record("reset", start, end);
         Ok(Finish::At(end))
     }

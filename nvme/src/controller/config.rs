@@ -1,7 +1,6 @@
 //! What a controller is made of, and why it cannot be made.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use devices::interrupt::{IntxLine, MsiRouter};
 use devices::memory::GuestMemory;
@@ -9,7 +8,7 @@ use devices::pci::{Attachment, EndpointError, IntxPin};
 
 use crate::backend::Backend;
 use crate::engine::Engine;
-use crate::shutdown::ShutdownModel;
+use crate::shutdown::Behaviour;
 use crate::spec::BLOCK_SIZES;
 
 /// Most I/O queue pairs of a controller.
@@ -32,10 +31,10 @@ pub struct ControllerConfig {
     /// Whether the drive has a volatile write cache. Without one, every write is on stable storage when it
     /// completes.
     pub write_cache: bool,
-    /// The guest-visible shutdown.
-    pub shutdown: ShutdownModel,
-    /// What the host-side teardown is made to take, from its start; real work overlaps it.
-    pub teardown_latency: Duration,
+    /// How it behaves when it is shut down, and what is wrong with it.
+    pub behaviour: Behaviour,
+    /// What latencies that vary are drawn from.
+    pub seed: u64,
     /// I/O queue pairs, 1 to 64: as many as the machine has vCPUs. There is one interrupt vector more.
     pub queue_limit: u16,
     /// Where the function sits, and so which capabilities it shows.

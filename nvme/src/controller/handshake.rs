@@ -14,7 +14,7 @@ impl Controller {
     /// On the control thread: arms the timer and begins the flush of the shutdown that CC.SHN asked for.
     pub(super) fn begin_shutdown(&self) {
         let mut registers = lock(&self.registers);
-        let Some((kind, since)) = registers.pending.take() else {
+        let Some(at) = registers.pending.take() else {
             return;
         };
         let epoch = registers.epoch;
@@ -27,7 +27,6 @@ impl Controller {
                 controller.shutdown_part(epoch, Part::Timer);
             }
         });
-        let at = since + self.shutdown.of(kind);
         self.drive
             .engine
             .arm(self.timer(TimerKind::Shutdown), at, job);

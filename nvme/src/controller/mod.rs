@@ -13,8 +13,8 @@
 //! Locks are taken in this order: registers, then gates, queues, control thread. The last one out of a
 //! gate takes the registers with no other lock held.
 
+mod behaviour;
 mod config;
-mod faults;
 mod handshake;
 mod registers;
 mod session;
@@ -22,10 +22,8 @@ mod teardown;
 
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use devices::latency::seed_of;
 
 pub use config::{
     Connections, ControllerConfig, ControllerError, MAX_IO_QUEUES, MAX_NAMESPACES, NamespaceConfig,
@@ -40,7 +38,6 @@ use crate::namespace::Namespace;
 use crate::namespaces::Namespaces;
 use crate::pci;
 use crate::session::Session;
-use crate::shutdown::ShutdownModel;
 use registers::Registers;
 
 /// One NVMe controller. Its PCI side is in [`PciFunction`](devices::pci::PciFunction), its host side in
@@ -50,8 +47,8 @@ pub struct Controller {
     /// The session that doorbells ring, for readers without a lock: there in the state Ready alone.
     pub(crate) session: ArcSwapOption<Session>,
     registers: Mutex<Registers>,
-    shutdown: ShutdownModel,
-    teardown_latency: Duration,
+    /// What latencies that vary are drawn from.
+    seed: u64,
     me: Weak<Self>,
 }
 
@@ -74,13 +71,13 @@ impl Controller {
             firmware,
             namespaces,
             write_cache,
-            shutdown,
-            teardown_latency,
+            behaviour,
+            seed,
             queue_limit,
             attachment: _,
         } = config;
         let unique = digest(&[id.as_bytes(), serial.as_bytes(), model.as_bytes()]);
-        let faults = Faults::new(seed_of(&id));
+        let faults = Faults::new(seed);
         let identity = Identity {
             vendor: pci::VENDOR,
             subsystem_vendor: pci::VENDOR,
@@ -99,7 +96,7 @@ impl Controller {
             namespaces,
             write_cache,
             queue_limit,
-            shutdown_estimate: shutdown.estimate(),
+            shutdown_estimate: AtomicU32::new(0),
             logs: Logs::new(),
             memory: connections.memory,
             engine: connections.engine,
@@ -109,14 +106,15 @@ impl Controller {
             first_thread: number as usize,
             interrupt_mask: AtomicU32::new(0),
         });
-        Ok(Arc::new_cyclic(|me| Self {
+        let controller = Arc::new_cyclic(|me| Self {
             drive,
             session: ArcSwapOption::empty(),
             registers: Mutex::default(),
-            shutdown,
-            teardown_latency,
+            seed,
             me: Weak::clone(me),
-        }))
+        });
+        controller.set_behaviour(&behaviour);
+        Ok(controller)
     }
 
     /// The drive's name.

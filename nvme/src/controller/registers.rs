@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use devices::guest_acts::{Act, Handshake};
 
 use super::Controller;
+use super::behaviour::Models;
 use crate::faults::ShutdownFault;
 use crate::gate::lock;
 use crate::session::Session;
@@ -30,13 +31,15 @@ pub(super) struct Registers {
     pub(super) shutdown: Shutdown,
     /// Counts shutdowns, so that the timer and the flush of one do not end another.
     pub(super) epoch: u64,
-    /// A shutdown waits for the control thread to arm its timer and begin its flush.
-    pub(super) pending: Option<(ShutdownKind, Instant)>,
+    /// A shutdown waits for the control thread to arm its timer, for this moment, and to begin its flush.
+    pub(super) pending: Option<Instant>,
     /// A flush of an earlier or of this shutdown runs; another one then waits for its end.
     pub(super) flushing: bool,
     pub(super) flush_again: bool,
     /// A shutdown went wrong: CSTS.CFS, whether or not a session shows it too.
     pub(super) fatal: bool,
+    /// What shutdowns and teardowns take. No reset changes it.
+    pub(super) models: Models,
     /// What becomes of a shutdown. No reset ends it.
     pub(super) shutdown_fault: Option<ShutdownFault>,
     /// Enabled since the last power-on or completed shutdown.
@@ -156,10 +159,18 @@ impl Controller {
             let now = Instant::now();
             // A shutdown under way or complete is not begun again before a reset.
             let begins = registers.shutdown == Shutdown::Normal;
+            let modelled = match begins {
+                true => self.draw_shutdown(&mut registers, kind),
+                false => Duration::ZERO,
+            };
             acts.change(|acts| {
                 acts.note(act, now);
                 if begins {
-                    acts.handshake = Some(Handshake::begin(now));
+                    acts.handshake = Some(Handshake {
+                        abrupt: kind == ShutdownKind::Abrupt,
+                        modelled,
+                        ..Handshake::begin(now)
+                    });
                 }
             });
             if begins {
@@ -171,7 +182,7 @@ impl Controller {
                 if registers.shutdown_fault == Some(ShutdownFault::Fatal) {
                     registers.fail("a fault of shutdowns is set");
                 }
-                after.service = registers.pending.replace((kind, now)).is_none();
+                after.service = registers.pending.replace(now + modelled).is_none();
             }
         }
         drop(registers);
@@ -245,6 +256,7 @@ impl Registers {
             flushing: _,
             flush_again,
             fatal,
+            models: _,
             shutdown_fault: _,
             used,
         } = self;

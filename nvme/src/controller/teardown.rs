@@ -1,7 +1,7 @@
 //! The controller's host side: teardown with the machine, and resets of the function that the guest asks for.
 
 use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use devices::guest_acts::GuestActs;
 use devices::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
@@ -77,6 +77,10 @@ impl Device for Controller {
     /// until it ends the device is not quiet.
     fn shut_down(&self, by: Deadline, phases: &mut Phases) -> Result<Finish, ShutdownError> {
         let start = Instant::now();
+        let modelled = self.draw_teardown();
+        if let Some(latency) = modelled {
+            phases.model(latency);
+        }
         let quiesced = phases.run("quiesce", || self.quiesce(by));
         // Also after a failure: what was written is saved as far as it can be.
         let flushed = phases.run("flush", || self.flush(by));
@@ -84,11 +88,11 @@ impl Device for Controller {
         self.drive.endpoint.acts().begin_anew();
         quiesced?;
         flushed?;
-        if self.teardown_latency == Duration::ZERO {
+        let Some(modelled) = modelled else {
             return Ok(Finish::Now);
-        }
+        };
         let done = Instant::now();
-        let end = done.max(start + self.teardown_latency);
+        let end = done.max(start + modelled);
         phases.record("modelled-latency", done, end);
         Ok(Finish::At(end))
     }

@@ -85,7 +85,8 @@ fn transfer(
         let memory = memory.snapshot();
         let (kind, access) = match action {
             Action::Read => (Kind::Read, Access::Write),
-            _ => (Kind::Write, Access::Read),
+            Action::Write { stable } => (Kind::Write { stable }, Access::Read),
+            Action::Flush => (namespace.begin_flush(), Access::Read),
         };
         // What is not mapped is copied by a thread that may wait for it.
         if let Ok(vectors) = data.vectors(&memory, access)

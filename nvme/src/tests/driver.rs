@@ -14,12 +14,13 @@ use vmm_sys_util::eventfd::EventFd;
 use zerocopy::IntoBytes;
 
 use super::backend::TestBackend;
+use crate::faults::FaultSet;
 use crate::spec::command::admin;
 use crate::spec::registers::offset;
 use crate::spec::{Completion, Status, Submission};
 use crate::{
-    Backend, Connections, Controller, ControllerConfig, ControllerError, Engine, NamespaceConfig,
-    ShutdownModel,
+    Backend, Behaviour, Connections, Controller, ControllerConfig, ControllerError, Engine,
+    NamespaceConfig,
 };
 
 pub(super) const MEMORY: u64 = 16 << 20;
@@ -88,8 +89,8 @@ pub(super) fn config(backends: Vec<Arc<dyn Backend>>) -> ControllerConfig {
         firmware: "1.0".into(),
         namespaces: backends.into_iter().map(NamespaceConfig::new).collect(),
         write_cache: true,
-        shutdown: ShutdownModel::default(),
-        teardown_latency: Duration::ZERO,
+        behaviour: Behaviour::default(),
+        seed: 1,
         queue_limit: 4,
         attachment: Attachment::Express,
     }
@@ -181,6 +182,14 @@ impl Guest {
     pub(super) fn interrupts(&self, vector: u16) -> u64 {
         let msix = self.controller.drive.endpoint.msix().unwrap();
         msix.event(vector).unwrap().read().unwrap_or(0)
+    }
+
+    /// Puts `faults` in the place of all before; the rest of the drive behaves as by default.
+    pub(super) fn set_faults(&self, faults: &FaultSet) {
+        self.controller.set_behaviour(&Behaviour {
+            faults: faults.clone(),
+            ..Behaviour::default()
+        });
     }
 
     pub(super) fn read(&self, at: u64) -> u32 {

@@ -35,7 +35,7 @@ fn a_command_ends_with_the_status_that_is_set_and_others_do_not() {
     let status = Status::of(2, 0x86).permanent();
     let mut set = of_io(io::READ, Effect::Status(status));
     (set.commands[0].nth, set.commands[0].every) = (2, false);
-    guest.controller.set_faults(&set);
+    guest.set_faults(&set);
     assert_eq!(guest.run(1, read(0, 1)), Ok(0));
     assert_eq!(guest.run(1, read(0, 1)), refused(status));
     assert_eq!(guest.run(1, read(0, 1)), Ok(0));
@@ -56,12 +56,12 @@ fn admin_commands_can_be_struck_too() {
         commands: vec![fault],
         ..FaultSet::default()
     };
-    guest.controller.set_faults(&set);
+    guest.set_faults(&set);
     let log = transfer(admin::GET_LOG_PAGE, 127 << 16 | 2, 1, DATA, 0);
     assert_eq!(guest.admin(log), refused(Status::INTERNAL_ERROR));
     // The same opcode in an I/O queue is a read.
     assert_eq!(guest.run(1, read(0, 1)), Ok(0));
-    guest.controller.set_faults(&FaultSet::default());
+    guest.set_faults(&FaultSet::default());
     let log = Submission {
         nsid: u32::MAX,
         ..log
@@ -81,7 +81,7 @@ fn a_bad_block_is_an_unrecovered_read_error_that_smart_counts() {
         media: vec![media],
         ..FaultSet::default()
     };
-    guest.controller.set_faults(&set);
+    guest.set_faults(&set);
     let bad = refused(Status::UNRECOVERED_READ_ERROR);
     assert_eq!(guest.run(1, read(15, 1)), Ok(0));
     assert_eq!(guest.run(1, read(10, 8)), bad);
@@ -89,7 +89,7 @@ fn a_bad_block_is_an_unrecovered_read_error_that_smart_counts() {
     assert_eq!(guest.run(1, read(18, 1)), Ok(0));
     let smart = guest.controller.drive.logs.smart(0);
     assert_eq!(({ smart.media_errors }, { smart.error_entries }), (2, 2));
-    guest.controller.set_faults(&FaultSet::default());
+    guest.set_faults(&FaultSet::default());
     assert_eq!(guest.run(1, read(10, 8)), Ok(0));
 }
 
@@ -98,7 +98,7 @@ fn a_slow_command_is_executed_when_its_time_has_come() {
     let mut guest = Guest::up();
     let slow = std::time::Duration::from_millis(40);
     let set = of_io(io::READ, Effect::Slow(Latency::from(slow)));
-    guest.controller.set_faults(&set);
+    guest.set_faults(&set);
     let begin = std::time::Instant::now();
     let first = guest.submit(1, read(0, 1));
     let second = guest.submit(1, read(1, 1));
@@ -112,7 +112,7 @@ fn a_slow_command_is_executed_when_its_time_has_come() {
         assert_eq!(guest.wait(1, cid).status_phase >> 1, 0);
     }
     assert!(begin.elapsed() >= slow);
-    guest.controller.set_faults(&FaultSet::default());
+    guest.set_faults(&FaultSet::default());
     assert_eq!(guest.run(1, read(0, 1)), Ok(0));
     assert_eq!(guest.bytes(DATA, 512), [7; 512]);
 }

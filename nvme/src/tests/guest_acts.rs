@@ -35,9 +35,10 @@ fn delete(guest: &mut Guest, opcode: u8, id: u16) -> Result<u32, u16> {
 
 fn with_latency(latency: Duration) -> Guest {
     let mut config = config(vec![TestBackend::new(DISK)]);
-    config.shutdown = ShutdownModel {
-        latency,
-        abrupt_latency: latency,
+    config.behaviour.shutdown = ShutdownModel {
+        latency: latency.into(),
+        abrupt_latency: latency.into(),
+        estimate: None,
     };
     Guest::with(config)
 }

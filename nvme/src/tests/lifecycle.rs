@@ -120,7 +120,7 @@ fn a_teardown_flushes_what_was_written_and_only_that() {
 fn a_modelled_latency_counts_from_the_start_and_nobody_sleeps_it() {
     let latency = Duration::from_secs(3600);
     let mut config = config(vec![TestBackend::new(DISK)]);
-    config.teardown_latency = latency;
+    config.behaviour.teardown = latency.into();
     let guest = Guest::with(config);
     let before = Instant::now();
     let (finish, phases) = shut_down(&guest).unwrap();
@@ -129,6 +129,7 @@ fn a_modelled_latency_counts_from_the_start_and_nobody_sleeps_it() {
     };
     let last = phases.as_slice().last().unwrap();
     assert_eq!((last.name, last.end), ("modelled-latency", end));
+    assert_eq!(phases.modelled(), Some(latency));
     assert!(end >= before + latency && end <= Instant::now() + latency);
 }
 
@@ -219,7 +220,7 @@ fn a_controller_torn_down_after_a_shutdown_was_safe() {
 #[test]
 fn dropped_controllers_leave_no_timer_and_no_session() {
     let mut config = config(vec![TestBackend::new(DISK)]);
-    config.shutdown.latency = Duration::from_secs(3600);
+    config.behaviour.shutdown.latency = Duration::from_secs(3600).into();
     let mut guest = Guest::with(config);
     guest.enable();
     guest.create_pair(1);

@@ -10,6 +10,7 @@ mod guest_acts;
 mod hostile;
 mod identify;
 mod io;
+mod latency;
 mod lifecycle;
 mod queues;
 mod registers;

@@ -8,7 +8,6 @@ use devices::lifecycle::Device;
 
 use super::backend::TestBackend;
 use super::driver::{DATA, DISK, ENABLE, Guest, config, eventually, transfer};
-use crate::ShutdownModel;
 use crate::spec::command::io;
 use crate::spec::registers::offset;
 
@@ -17,10 +16,7 @@ const ABRUPT: u32 = ENABLE | 2 << 14;
 
 fn guest(backend: &std::sync::Arc<TestBackend>, latency: Duration) -> Guest {
     let mut config = config(vec![backend.clone()]);
-    config.shutdown = ShutdownModel {
-        latency,
-        abrupt_latency: Duration::ZERO,
-    };
+    config.behaviour.shutdown.latency = latency.into();
     let mut guest = Guest::with(config);
     guest.enable();
     guest.create_pair(1);

@@ -1,5 +1,6 @@
 //! From configuration to devices: one match over the device types, one walk over the tree.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::ops::RangeInclusive;
@@ -12,6 +13,7 @@ use api::config::{
 };
 use api::error::{ApiError, ErrorCode};
 use devices::interrupt::IntxLine;
+use devices::latency::seed_of;
 use devices::legacy::{Ports, ResetControl};
 use devices::lifecycle::Device;
 use devices::memory::GuestMemory;
@@ -25,7 +27,8 @@ use vm_device::bus::{MmioAddress, MmioRange};
 use vm_device::device_manager::{IoManager, MmioManager};
 
 use super::DeviceManager;
-use super::drive::{self, DriveError, fixed};
+use super::behaviour::{Tunable, latency};
+use super::drive::{self, DriveError};
 use super::legacy::{Legacy, register};
 use super::list::{ListError, Listing};
 use super::teardown::Graph;
@@ -117,6 +120,7 @@ impl DeviceManager {
             host,
             engine: Engine::new(None).map_err(BuildError::Engine)?,
             config,
+            tunables: RefCell::default(),
         };
         let bus = Bus::root(builder.bus(None, &[], &config.pci)?)?;
         let windows = [MMIO32, host.mmio64].map(|(base, size)| window(base, size));
@@ -135,6 +139,7 @@ impl DeviceManager {
             legacy,
             host.routing.clone(),
             builder.engine,
+            builder.tunables.into_inner(),
         );
         Ok((manager, space))
     }
@@ -185,9 +190,14 @@ struct Builder<'a> {
     host: &'a Host,
     engine: Arc<Engine>,
     config: &'a VmConfig,
+    tunables: RefCell<HashMap<String, Tunable>>,
 }
 
 impl Builder<'_> {
+    fn tunable(&self, id: &str, device: Tunable) {
+        self.tunables.borrow_mut().insert(id.to_owned(), device);
+    }
+
     /// The functions of one bus, with what is behind them. `path` leads to the bridge above.
     fn bus(
         &self,
@@ -216,6 +226,7 @@ impl Builder<'_> {
                 }
                 DeviceConfig::Nvme(nvme) => {
                     let controller = self.nvme(nvme, above, &path)?;
+                    self.tunable(&nvme.options.id, Tunable::Drive(controller.clone()));
                     Node::endpoint(nvme.options.id.clone(), devfn, controller)
                 }
             });
@@ -240,13 +251,12 @@ impl Builder<'_> {
         };
         let behind = self.bus(Some(port), path, &config.children)?;
         let number = devfn.device() << 3 | devfn.function();
-        let bridge = Bridge::new(kind, number).with_reset_latency(fixed(&config.teardown.latency));
-        Ok(Node::bridge(
-            config.options.id.clone(),
-            devfn,
-            Arc::new(bridge),
-            behind,
-        )?)
+        let id = &config.options.id;
+        let seed = config.options.seed.unwrap_or_else(|| seed_of(id));
+        let latency = latency(&config.teardown.latency);
+        let bridge = Arc::new(Bridge::new(kind, number).with_reset_latency(latency, seed));
+        self.tunable(id, Tunable::Bridge(bridge.clone()));
+        Ok(Node::bridge(id.clone(), devfn, bridge, behind)?)
     }
 
     /// The line that INTA of the function at `path` arrives at.

@@ -1,15 +1,17 @@
 //! From a drive's configuration to its controller, for a machine and for a device process.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use api::config::{Latency, NvmeConfig};
+use api::config::NvmeConfig;
 use api::error::{ApiError, ErrorCode};
+use devices::latency::seed_of;
 use devices::pci::Attachment;
 use nvme::{
     BackendError, Connections, Controller, ControllerConfig, ControllerError, FileBackend,
-    NamespaceConfig, ShutdownModel,
+    NamespaceConfig,
 };
+
+use super::behaviour::behaviour;
 
 /// Why a drive could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +103,6 @@ pub fn controller(
             uuid: namespace.uuid.map(|id| id.0),
         });
     }
-    let latency = fixed(&config.shutdown.latency);
     let controller = ControllerConfig {
         id: id.clone(),
         serial: config.serial.clone().unwrap_or_else(|| serial_of(id)),
@@ -109,15 +110,8 @@ pub fn controller(
         firmware: text(&config.firmware, env!("CARGO_PKG_VERSION")),
         namespaces,
         write_cache: config.volatile_write_cache.unwrap_or(true),
-        shutdown: ShutdownModel {
-            latency,
-            abrupt_latency: config
-                .shutdown
-                .abrupt_latency
-                .as_ref()
-                .map_or(latency, fixed),
-        },
-        teardown_latency: fixed(&config.teardown.latency),
+        behaviour: behaviour(config),
+        seed: config.options.seed.unwrap_or_else(|| seed_of(id)),
         queue_limit: queues,
         attachment,
     };
@@ -142,13 +136,6 @@ fn serial_of(id: &str) -> String {
 
 fn text(given: &Option<String>, otherwise: &str) -> String {
     given.clone().unwrap_or_else(|| otherwise.to_owned())
-}
-
-/// A latency as a length of time.
-pub(super) fn fixed(latency: &Latency) -> Duration {
-    match latency {
-        Latency::Fixed { ms } => Duration::from_millis(*ms),
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The device manager: builds the hierarchy, finds devices in it, and shuts it down.
 
+pub mod behaviour;
 pub mod build;
 pub mod drive;
 mod legacy;
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use api::config::{OnTimeout, TeardownPolicy};
+use api::config::{DeviceConfig, OnTimeout, TeardownPolicy};
 use api::state::{LegacyNode, Topology, TopologyNode};
 use devices::guest_acts::GuestActs;
 use devices::legacy::AcpiPm;
@@ -20,6 +21,7 @@ use nvme::Engine;
 
 use crate::interrupts::InterruptRouting;
 use crate::serial_input::SerialInput;
+use behaviour::Tunable;
 use legacy::Legacy;
 use teardown::{Graph, Observer, Target, Teardown};
 
@@ -32,6 +34,8 @@ pub struct DeviceManager {
     acpi_pm: Arc<AcpiPm>,
     serial_input: Option<SerialInput>,
     routing: Arc<InterruptRouting>,
+    /// The devices whose behaviour can be changed, by name.
+    tunables: HashMap<String, Tunable>,
     /// Ends its threads when the last controller is gone.
     _engine: Arc<Engine>,
 }
@@ -89,6 +93,7 @@ impl DeviceManager {
         legacy: Legacy,
         routing: Arc<InterruptRouting>,
         engine: Arc<Engine>,
+        tunables: HashMap<String, Tunable>,
     ) -> Self {
         Self {
             list,
@@ -105,6 +110,7 @@ impl DeviceManager {
             acpi_pm: legacy.acpi_pm,
             serial_input: legacy.serial_input,
             routing,
+            tunables,
             _engine: engine,
         }
     }
@@ -180,6 +186,17 @@ impl DeviceManager {
             }
         }
         given_up
+    }
+
+    /// Has the device of `config` behave as it says, from now on.
+    pub fn behave(&self, config: &DeviceConfig) {
+        let Some(device) = self.tunables.get(config.id()) else {
+            return;
+        };
+        if device.behave(config) {
+            // Those of a drive that was removed are gone; one that is back has none yet.
+            self.root_complex.place();
+        }
     }
 
     /// Does what firmware does before a kernel starts: BARs taken out of the address space, interrupt

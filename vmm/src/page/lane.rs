@@ -146,13 +146,18 @@ fn guest_hover(device: &GuestDevice) -> String {
     let mut lines = vec![format!("{}, by the guest", device.id)];
     if let Some(handshake) = device.handshake {
         let requested = moment(handshake.requested_ns);
+        let kind = if handshake.abrupt {
+            "abrupt handshake"
+        } else {
+            "handshake"
+        };
         lines.push(match handshake.completed_ns {
             Some(end) => format!(
-                "handshake: {} from {requested}",
+                "{kind}: {} from {requested}",
                 milliseconds(end.abs_diff(handshake.requested_ns))
             ),
             None => format!(
-                "handshake from {requested}, never completed; left at {}",
+                "{kind} from {requested}, never completed; left at {}",
                 moment(device.handshake_end_ns().unwrap_or(handshake.requested_ns))
             ),
         });

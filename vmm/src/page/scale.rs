@@ -189,6 +189,8 @@ mod tests {
             completed_ns: None,
             seen_ns: None,
             polls: 0,
+            abrupt: false,
+            modelled_ns: 0,
         };
         GuestReport {
             devices: vec![GuestDevice {

@@ -223,8 +223,9 @@ fn spoken(line: &Line<'_>) -> String {
         }
     }
     if let Some(handshake) = line.guest.and_then(|guest| guest.handshake) {
+        let abrupt = if handshake.abrupt { "abrupt " } else { "" };
         text += &format!(
-            ", guest’s handshake from {}",
+            ", guest’s {abrupt}handshake from {}",
             moment(handshake.requested_ns)
         );
         text += &match handshake.completed_ns {

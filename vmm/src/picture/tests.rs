@@ -29,6 +29,7 @@ fn device(id: &str, class: &str, parent: Option<&str>, span: (u64, u64)) -> Devi
             start_ns,
             end_ns,
         }],
+        modelled_ns: None,
         waited_on: Vec::new(),
         held_up_by: None,
         critical: false,

@@ -2,6 +2,7 @@
 //! out, computed under the virtual clock by the very rules that the engine runs under. Knows no KVM.
 
 mod answer;
+mod assumption;
 mod bound;
 mod model;
 mod report;

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use api::config::{DeviceConfig, TeardownPolicy, VmConfig};
+use api::config::{DeviceConfig, Latency, TeardownPolicy, VmConfig};
 use api::plan::PlanReport;
 
-use super::report;
+use super::{assumption, report};
 use crate::device_manager::list::{ListError, Listing};
 use crate::device_manager::teardown::{Cost, GraphError};
 
@@ -19,23 +19,25 @@ pub struct Model {
     pub costs: Vec<Cost>,
     /// The most calls that may block at once beside the calling thread's.
     pub workers: u16,
+    /// What is assumed of latencies that vary, and of faults.
+    pub assumptions: Vec<String>,
 }
 
 impl Model {
-    /// The VMM's teardown of the machine of `config`. A latency that varies counts as the longest it can be.
+    /// The VMM's teardown of the machine of `config`. A latency that varies counts as its mean or median.
     pub fn host(config: &VmConfig) -> Result<Self, ListError> {
-        Self::of_config(config, |device| device.teardown().latency.longest())
+        Self::of_config(config, |device| Some(&device.teardown().latency))
     }
 
     /// The shutdown of its guest's kernel: a drive takes its normal handshake, anything else nothing, and
     /// there are no deadlines. None if no handshake is modelled.
     pub fn guest(config: &VmConfig) -> Result<Option<Self>, ListError> {
         let mut model = Self::of_config(config, |device| match device {
-            DeviceConfig::Nvme(nvme) => nvme.shutdown.latency.longest(),
+            DeviceConfig::Nvme(nvme) => Some(&nvme.shutdown.latency),
             DeviceConfig::RootPort(_)
             | DeviceConfig::UpstreamPort(_)
             | DeviceConfig::DownstreamPort(_)
-            | DeviceConfig::PciBridge(_) => Duration::ZERO,
+            | DeviceConfig::PciBridge(_) => None,
         })?;
         for node in &mut model.listing.nodes {
             node.deadline = Duration::MAX;
@@ -46,13 +48,20 @@ impl Model {
 
     fn of_config(
         config: &VmConfig,
-        latency: impl Fn(&DeviceConfig) -> Duration,
+        latency: impl Fn(&DeviceConfig) -> Option<&Latency>,
     ) -> Result<Self, ListError> {
         let listing = Listing::of_config(config)?;
-        let latencies: HashMap<&str, Duration> = config
-            .devices()
-            .map(|(_, device)| (device.id(), latency(device)))
+        let modelled = || {
+            let devices = config.devices();
+            devices.filter_map(|(_, device)| Some((device, latency(device)?)))
+        };
+        let latencies: HashMap<&str, Duration> = modelled()
+            .map(|(device, latency)| (device.id(), assumption::typical(latency)))
             .collect();
+        let mut assumptions = assumption::of_latencies(modelled());
+        assumptions.extend(assumption::of_faults(
+            config.devices().map(|(_, device)| device),
+        ));
         let costs = listing.nodes.iter().map(|node| {
             let latency = latencies.get(node.id.as_str()).copied();
             Cost::latency(latency.unwrap_or_default())
@@ -61,6 +70,7 @@ impl Model {
             costs: costs.collect(),
             listing,
             workers: config.teardown.workers,
+            assumptions,
         })
     }
 

@@ -25,6 +25,7 @@ pub(super) fn report(model: &Model, policies: &[TeardownPolicy]) -> Result<PlanR
         policies: policies
             .map(|&policy| policy_plan(model, &graph, policy))
             .collect::<Result<_, _>>()?,
+        assumptions: model.assumptions.clone(),
         warnings: too_slow(model, &graph),
     })
 }

@@ -97,6 +97,48 @@ fn a_device_slower_than_its_deadline_is_told_of() {
     assert_eq!(host.serial_sum_ns, 30_300_000_000);
 }
 
+#[test]
+fn latencies_that_vary_are_planned_with_what_to_expect_and_told_of() {
+    let drive = |id: &str, teardown: &str, more: &str| {
+        format!(
+            r#"{{"type": "nvme", "id": "{id}", "namespaces": [{{"path": "{id}.raw"}}], {more}
+                "teardown": {{"latency": {teardown}}}}}"#
+        )
+    };
+    let even = r#"{"kind": "log-normal", "median_ms": 500, "sigma": 0.4}"#;
+    let drives = [
+        drive("a", even, ""),
+        drive("b", even, r#""faults": {"flush": "stuck"},"#),
+        drive(
+            "c",
+            r#"{"kind": "uniform", "min_ms": 100, "max_ms": 200}"#,
+            "",
+        ),
+        drive(
+            "d",
+            r#"{"kind": "written", "base_ms": 20, "ms_per_mib": 4, "cap_ms": 900}"#,
+            "",
+        ),
+        drive("e", r#"{"kind": "fixed", "ms": 30}"#, ""),
+        drive("f", even, ""),
+        drive("g", even, ""),
+    ];
+    let document = format!(
+        r#"{{"payload": {{"kernel": "k"}}, "pci": [{}]}}"#,
+        drives.join(",")
+    );
+    let config = VmConfig::from_json(document.as_bytes()).unwrap();
+    let host = of_config(&config).unwrap().host;
+    assert_eq!(host.serial_sum_ns, (4 * 500 + 150 + 20 + 30) * 1_000_000);
+    let expected = [
+        "a, b, f and 1 more: log-normal, median 500 ms, σ 0.4; planned with the median",
+        "c: uniform, 100 to 200 ms; planned with the mean, 150ms",
+        "d: 20 ms and 4 ms for each MiB written, at most 900 ms; planned with nothing written",
+        "b: a fault is set (of its flushes) that is not planned for",
+    ];
+    assert_eq!(host.assumptions, expected);
+}
+
 /// The machine that a plan has to be quick for: 512 drives behind 64 ports, every second one synchronous.
 #[test]
 fn a_large_machine_is_planned_with_all_its_devices() {

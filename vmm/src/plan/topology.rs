@@ -223,6 +223,7 @@ impl Draft {
                 listing,
                 costs,
                 workers: self.workers.unwrap_or(WORKERS),
+                assumptions: Vec::new(),
             },
             expectations: self.expectations,
         })

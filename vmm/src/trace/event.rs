@@ -155,6 +155,7 @@ pub enum Args {
         asynchronous: bool,
         policy: TeardownPolicy,
         ready_ns: u64,
+        modelled_ns: Option<u64>,
         waited_on: Vec<String>,
         held_up_by: Option<String>,
         critical: bool,
@@ -171,6 +172,8 @@ pub enum Args {
         completed_ns: Option<i64>,
         seen_ns: Option<i64>,
         polls: u64,
+        abrupt: bool,
+        modelled_ns: u64,
     },
     Queues {
         submission_queues: u64,

@@ -84,15 +84,19 @@ impl Track<'_> {
     fn handshake(&self, events: &mut Vec<Event>) -> Option<(i64, i64)> {
         let handshake = self.device.handshake?;
         let (from, to) = (handshake.requested_ns, self.device.handshake_end_ns()?);
-        let name = match handshake.completed_ns {
-            Some(_) => "shutdown handshake",
-            None => "shutdown handshake, never completed",
+        let name = match (handshake.abrupt, handshake.completed_ns) {
+            (false, Some(_)) => "shutdown handshake",
+            (false, None) => "shutdown handshake, never completed",
+            (true, Some(_)) => "abrupt shutdown handshake",
+            (true, None) => "abrupt shutdown handshake, never completed",
         };
         let args = Args::Handshake {
             requested_ns: handshake.requested_ns,
             completed_ns: handshake.completed_ns,
             seen_ns: handshake.seen_ns,
             polls: handshake.polls,
+            abrupt: handshake.abrupt,
+            modelled_ns: handshake.modelled_ns,
         };
         events.push(self.event(name, self.stretch(from, to), Some(args)));
         Some((from, to))

@@ -96,6 +96,7 @@ fn teardown(report: &TeardownReport, device: &DeviceReport, tid: u32, events: &m
             asynchronous: device.asynchronous,
             policy: report.policy,
             ready_ns: device.ready_ns,
+            modelled_ns: device.modelled_ns,
             waited_on: device.waited_on.clone(),
             held_up_by: device.held_up_by.clone(),
             critical: device.critical,

@@ -23,7 +23,7 @@ mod teardown;
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::config::VmConfig;
+use api::config::{BehaviourUpdate, DeviceBehaviour, VmConfig};
 use api::error::{ApiError, ErrorCode};
 use api::events::{EventKind, EventLog};
 use api::report::Cause;
@@ -41,7 +41,7 @@ pub(crate) use teardown::answer;
 use crate::boot::Payload;
 use crate::boot::acpi::AcpiTables;
 use crate::clock::Clock;
-use crate::device_manager::DeviceManager;
+use crate::device_manager::{DeviceManager, behaviour};
 use crate::mailbox::Mailbox;
 use crate::memory::GuestRam;
 use crate::vcpu::Vcpus;
@@ -308,6 +308,25 @@ impl Machine {
         }
     }
 
+    /// How a device behaves.
+    pub fn behaviour(&self, id: &str) -> Result<DeviceBehaviour, ApiError> {
+        let device = self.config.device(id).ok_or_else(|| no_device(id))?;
+        Ok(device.behaviour(behaviour::seed(device)))
+    }
+
+    /// Changes how a device behaves: shutdowns and teardowns that begin from now on, and faults at once. In
+    /// every state: a drive may recover, or die, in the middle of a teardown.
+    pub fn set_behaviour(&mut self, id: &str, update: &BehaviourUpdate) -> Result<(), ApiError> {
+        let device = self.config.device_mut(id).ok_or_else(|| no_device(id))?;
+        update.apply(device)?;
+        self.devices.behave(device);
+        self.events.push(EventKind::DeviceBehaviourChanged {
+            id: id.to_owned(),
+            changed: update.given(),
+        });
+        Ok(())
+    }
+
     /// The device tree as it stands.
     pub fn topology(&self) -> api::state::Topology {
         self.devices.topology()
@@ -341,6 +360,13 @@ impl Machine {
             format!("{call}: the machine is {:?}; {wanted}", self.state()),
         )
     }
+}
+
+fn no_device(id: &str) -> ApiError {
+    let message = format!(
+        "vm.devices/{{id}}/behaviour: no PCI device is named `{id}`; vm.topology lists them all"
+    );
+    ApiError::new(ErrorCode::NotFound, message).with_device(id)
 }
 
 fn reported(cause: ResetCause) -> Cause {

@@ -193,6 +193,8 @@ impl Machine {
                     completed_ns: Some(completed),
                     seen_ns: Some(completed + MS / 2),
                     polls: 41,
+                    abrupt: false,
+                    modelled_ns: 0,
                 }),
             });
         }

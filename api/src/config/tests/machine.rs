@@ -80,7 +80,6 @@ fn drives_are_checked() {
     use ErrorCode::*;
     let one =
         |field: &str, value: Value| machine(json!([with(drive("d"), field, value)]), json!([]));
-    let fixed = |ms: u64| json!({ "latency": { "kind": "fixed", "ms": ms } });
     refused_for(
         &one("namespaces", json!([])),
         OutOfRange,
@@ -97,18 +96,6 @@ fn drives_are_checked() {
         &one("serial", json!("123456789012345678901")),
         OutOfRange,
         "pci[0].serial",
-        Some("d"),
-    );
-    refused_for(
-        &one("shutdown", fixed(60_000)),
-        OutOfRange,
-        "pci[0].shutdown.latency",
-        Some("d"),
-    );
-    refused_for(
-        &one("teardown", fixed(3_600_001)),
-        OutOfRange,
-        "pci[0].teardown.latency",
         Some("d"),
     );
     refused_for(
@@ -129,7 +116,6 @@ fn drives_are_checked() {
         "pci[0].namespaces[0].path",
         Some("d"),
     );
-    assert!(read(&one("shutdown", fixed(59_999))).is_ok());
 }
 
 #[test]

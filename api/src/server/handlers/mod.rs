@@ -1,5 +1,6 @@
 //! One function a route, with its part of the OpenAPI document.
 
+pub(super) mod device;
 pub(super) mod teardown;
 pub(super) mod vm;
 pub(super) mod vmm;

@@ -1,5 +1,7 @@
 //! Bridge registers as a kernel probes them, windows, resets, links.
 
+use std::time::Duration;
+
 use super::*;
 use crate::pci::config_space::COMMAND;
 
@@ -221,7 +223,7 @@ fn a_teardown_resets_the_registers_and_models_its_latency() {
     for (bridge, waits) in [
         (Bridge::new(BridgeKind::RootPort, 0), false),
         (
-            Bridge::new(BridgeKind::RootPort, 0).with_reset_latency(latency),
+            Bridge::new(BridgeKind::RootPort, 0).with_reset_latency(latency.into(), 1),
             true,
         ),
     ] {

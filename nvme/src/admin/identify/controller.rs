@@ -1,5 +1,7 @@
 //! Identify Controller (base 2.0, figure 275).
 
+use std::sync::atomic::Ordering;
+
 use zerocopy::FromZeros;
 
 use super::super::{abort, events};
@@ -39,7 +41,7 @@ pub(super) fn data(drive: &Drive) -> Controller {
     data.mdts = MDTS;
     data.cntlid = CONTROLLER_ID;
     data.ver = VERSION;
-    data.rtd3e = u32::try_from(drive.shutdown_estimate.as_micros()).unwrap_or(u32::MAX);
+    data.rtd3e = drive.shutdown_estimate.load(Ordering::Relaxed);
     // An I/O controller.
     data.cntrltype = 1;
     data.acl_z = abort::LIMIT_Z;

@@ -18,7 +18,7 @@ const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// A guest with a read under way that is held up by `effect`.
 fn held(effect: Effect) -> (Guest, u16) {
     let mut guest = Guest::up();
-    guest.controller.set_faults(&of_io(io::READ, effect));
+    guest.set_faults(&of_io(io::READ, effect));
     let cid = guest.submit(1, read(0, 1));
     // Commands of a queue are taken in order.
     guest.run(1, transfer(io::WRITE, 9, 1, DATA, 0)).unwrap();
@@ -41,7 +41,7 @@ fn leaves_nothing(guest: &Guest) {
 fn a_command_goes_on_when_its_fault_is_cleared() {
     for (mut guest, cid) in both() {
         guest.fill(DATA, &[3; 512]);
-        guest.controller.set_faults(&FaultSet::default());
+        guest.set_faults(&FaultSet::default());
         assert_eq!(result(&guest.wait(1, cid)), Ok(0));
         assert_eq!(guest.bytes(DATA, 512), [0; 512], "it was executed");
     }
@@ -53,13 +53,13 @@ fn a_command_waits_on_when_another_fault_is_set_beside_its_own() {
     let mut set = of_io(io::READ, Effect::Stuck);
     set.commands
         .extend(of_io(io::WRITE, Effect::Status(Status::WRITE_FAULT)).commands);
-    guest.controller.set_faults(&set);
+    guest.set_faults(&set);
     guest
         .run(1, transfer(io::WRITE, 9, 1, DATA, 0))
         .unwrap_err();
     assert!(!guest.has_completion(1));
     set.commands.remove(0);
-    guest.controller.set_faults(&set);
+    guest.set_faults(&set);
     assert_eq!(result(&guest.wait(1, cid)), Ok(0));
 }
 
@@ -76,7 +76,7 @@ fn abort_takes_a_command_back() {
         assert_eq!(result(&guest.wait(1, cid)), aborted);
         assert_eq!(guest.admin(abort), Ok(1), "it is gone");
         // The fault goes, and nothing comes of it any more.
-        guest.controller.set_faults(&FaultSet::default());
+        guest.set_faults(&FaultSet::default());
         assert_eq!(guest.run(1, read(0, 1)), Ok(0));
         assert!(!guest.has_completion(1));
     }
@@ -103,7 +103,7 @@ fn a_controller_reset_ends_a_command_at_once() {
         eventually("not ready", || !guest.is_ready());
         assert!(!guest.has_failed());
         leaves_nothing(&guest);
-        guest.controller.set_faults(&FaultSet::default());
+        guest.set_faults(&FaultSet::default());
         guest.enable();
         guest.create_pair(1);
         assert_eq!(guest.run(1, read(0, 1)), Ok(0));
@@ -119,7 +119,7 @@ fn a_teardown_ends_a_command_and_the_next_boot_sees_nothing_of_it() {
         guest.controller.shut_down(by, &mut phases).unwrap();
         leaves_nothing(&guest);
         let image = guest.bytes(0, DATA as usize + 4096);
-        guest.controller.set_faults(&FaultSet::default());
+        guest.set_faults(&FaultSet::default());
         assert_eq!(
             guest.bytes(0, DATA as usize + 4096),
             image,
@@ -138,13 +138,13 @@ fn many_commands_are_held_and_let_go() {
     let mut guest = Guest::on(backend.clone());
     guest.enable();
     guest.create_pair(1);
-    guest.controller.set_faults(&of_io(io::READ, Effect::Stuck));
+    guest.set_faults(&of_io(io::READ, Effect::Stuck));
     for _ in 0..20 {
         let cids: Vec<_> = (0..60).map(|at| guest.submit(1, read(at, 1))).collect();
-        guest.controller.set_faults(&FaultSet::default());
+        guest.set_faults(&FaultSet::default());
         for cid in cids {
             assert_eq!(result(&guest.wait(1, cid)), Ok(0));
         }
-        guest.controller.set_faults(&of_io(io::READ, Effect::Stuck));
+        guest.set_faults(&of_io(io::READ, Effect::Stuck));
     }
 }

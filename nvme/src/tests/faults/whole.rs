@@ -48,7 +48,7 @@ fn a_shutdown_that_hangs_completes_when_the_fault_is_cleared() {
     let backend = TestBackend::new(DISK);
     let mut guest = Guest::on(backend.clone());
     guest.enable();
-    guest.controller.set_faults(&shutdown(ShutdownFault::Hang));
+    guest.set_faults(&shutdown(ShutdownFault::Hang));
     guest.write(offset::CC, NORMAL);
     flushed(&backend, 1);
     // Served by the thread of the timers, which come first.
@@ -58,7 +58,7 @@ fn a_shutdown_that_hangs_completes_when_the_fault_is_cleared() {
         guest.controller.guest_acts().handshake.unwrap().completed,
         None
     );
-    guest.controller.set_faults(&FaultSet::default());
+    guest.set_faults(&FaultSet::default());
     eventually("a completed shutdown", || guest.shst() == 2);
     let handshake = guest.controller.guest_acts().handshake.unwrap();
     assert!(handshake.completed.is_some());
@@ -68,7 +68,7 @@ fn a_shutdown_that_hangs_completes_when_the_fault_is_cleared() {
 fn a_reset_ends_a_shutdown_that_hangs_and_not_the_fault() {
     let backend = TestBackend::new(DISK);
     let mut guest = Guest::on(backend.clone());
-    guest.controller.set_faults(&shutdown(ShutdownFault::Hang));
+    guest.set_faults(&shutdown(ShutdownFault::Hang));
     for round in 1..3 {
         guest.enable();
         guest.write(offset::CC, NORMAL);
@@ -87,11 +87,11 @@ fn a_fatal_shutdown_shows_at_once_and_stays_until_a_reset() {
         if enabled {
             guest.enable();
         }
-        guest.controller.set_faults(&shutdown(ShutdownFault::Fatal));
+        guest.set_faults(&shutdown(ShutdownFault::Fatal));
         let cc = if enabled { NORMAL } else { NORMAL & !1 };
         guest.write(offset::CC, cc);
         assert_eq!(guest.csts() & 0b1110, 0b0110, "CFS = 1, SHST = 01b");
-        guest.controller.set_faults(&FaultSet::default());
+        guest.set_faults(&FaultSet::default());
         assert_eq!(guest.csts() & 0b1110, 0b0110);
         guest.controller.bus_reset();
         eventually("a reset", || guest.csts() == 0);
@@ -104,7 +104,7 @@ fn a_flush_that_fails_says_so_to_guest_shutdown_and_teardown() {
     let mut guest = Guest::on(backend.clone());
     guest.enable();
     guest.create_pair(1);
-    guest.controller.set_faults(&flush(FlushFault::Fail));
+    guest.set_faults(&flush(FlushFault::Fail));
     let fails = refused(Status::WRITE_FAULT);
     assert_eq!(guest.run(1, transfer(io::FLUSH, 0, 1, 0, 0)), fails);
     guest.write(offset::CC, NORMAL);
@@ -113,20 +113,20 @@ fn a_flush_that_fails_says_so_to_guest_shutdown_and_teardown() {
     assert!(backend.flushes.load(Ordering::SeqCst) > 0, "data is safe");
     let failure = shut_down(&guest, Duration::from_secs(20)).unwrap_err();
     assert!(matches!(failure, ShutdownError::Host { .. }));
-    guest.controller.set_faults(&FaultSet::default());
+    guest.set_faults(&FaultSet::default());
     shut_down(&guest, Duration::from_secs(20)).unwrap();
 }
 
 #[test]
 fn a_stuck_flush_holds_a_shutdown_until_it_is_cleared() {
     let mut guest = Guest::up();
-    guest.controller.set_faults(&flush(FlushFault::Stuck));
+    guest.set_faults(&flush(FlushFault::Stuck));
     let cid = guest.submit(1, transfer(io::FLUSH, 0, 1, 0, 0));
     assert_eq!(guest.run(1, read(0, 1)), Ok(0));
     guest.write(offset::CC, NORMAL);
     assert_eq!(guest.shst(), 1);
     assert!(!guest.has_completion(1));
-    guest.controller.set_faults(&FaultSet::default());
+    guest.set_faults(&FaultSet::default());
     assert_eq!(guest.wait(1, cid).status_phase >> 1, 0);
     eventually("a completed shutdown", || guest.shst() == 2);
 }
@@ -134,14 +134,14 @@ fn a_stuck_flush_holds_a_shutdown_until_it_is_cleared() {
 #[test]
 fn a_stuck_flush_ends_a_teardown_by_its_deadline_and_the_drive_is_quiet() {
     let mut guest = Guest::up();
-    guest.controller.set_faults(&flush(FlushFault::Stuck));
+    guest.set_faults(&flush(FlushFault::Stuck));
     guest.submit(1, transfer(io::FLUSH, 0, 1, 0, 0));
     let outcome = shut_down(&guest, Duration::from_millis(20));
     assert!(matches!(outcome, Err(ShutdownError::DeadlinePassed { .. })));
     assert!(guest.controller.is_quiet(), "it may be quarantined");
     assert_eq!((guest.csts(), guest.read(offset::CC)), (0, 0));
     let image = guest.bytes(0, DATA as usize);
-    guest.controller.set_faults(&FaultSet::default());
+    guest.set_faults(&FaultSet::default());
     assert_eq!(guest.bytes(0, DATA as usize), image);
 }
 
@@ -154,7 +154,7 @@ fn a_drive_that_is_removed_reads_as_ones_and_does_nothing() {
         ..FaultSet::default()
     };
     guest.interrupts(1);
-    guest.controller.set_faults(&set);
+    guest.set_faults(&set);
     assert_eq!(
         (guest.csts(), guest.read(offset::CAP)),
         (u32::MAX, u32::MAX)
@@ -171,7 +171,7 @@ fn a_drive_that_is_removed_reads_as_ones_and_does_nothing() {
     assert_eq!(guest.interrupts(1), 0);
     assert_eq!(guest.csts(), u32::MAX, "also after the reset");
     // Back again, it is as after power-on.
-    guest.controller.set_faults(&FaultSet::default());
+    guest.set_faults(&FaultSet::default());
     assert_eq!((guest.csts(), guest.read(offset::CC)), (0, 0));
     assert_eq!(guest.controller.read_config(4) & 0b111, 0);
     guest.power_up();
@@ -194,11 +194,11 @@ fn a_drive_removed_under_load_stops_and_comes_back() {
             guest.push(1, read(block, 1));
         }
         guest.ring(1);
-        guest.controller.set_faults(&removed);
+        guest.set_faults(&removed);
         eventually("the end of all work", || guest.controller.is_quiet());
         let image = guest.bytes(0, DATA as usize);
         assert_eq!(guest.bytes(0, DATA as usize), image);
-        guest.controller.set_faults(&FaultSet::default());
+        guest.set_faults(&FaultSet::default());
         guest.power_up();
         guest.enable();
         guest.create_pair(1);

@@ -33,6 +33,7 @@ fn device(id: &str, parent: Option<&str>, start: u64, end: u64) -> DeviceReport 
         start_ns: start,
         end_ns: end,
         phases: Vec::new(),
+        modelled_ns: None,
         waited_on: Vec::new(),
         held_up_by: None,
         critical: false,

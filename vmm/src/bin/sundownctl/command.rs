@@ -10,6 +10,7 @@ use api::config::TeardownPolicy;
 use api::state::PolicyUpdate;
 use clap::{Parser, Subcommand};
 
+use crate::behaviour::BehaviourArguments;
 use crate::measure::{self, MeasureArguments};
 use crate::plan::PlanArguments;
 
@@ -65,6 +66,8 @@ pub enum Command {
     VmmShutdown,
     /// Show the device tree
     Topology,
+    /// Show or change how a device behaves: its latencies, and what is wrong with it
+    Behaviour(BehaviourArguments),
     /// Show what a teardown would take under each policy, and what would help
     Plan(PlanArguments),
     /// Show or change the order in which devices are shut down
@@ -174,7 +177,8 @@ pub struct Call {
 }
 
 impl Call {
-    fn get(path: impl Into<String>) -> Self {
+    /// A reading call.
+    pub fn get(path: impl Into<String>) -> Self {
         Self {
             method: Method::GET,
             path: path.into(),
@@ -182,7 +186,8 @@ impl Call {
         }
     }
 
-    fn put(path: &str, body: Vec<u8>) -> Self {
+    /// A changing call.
+    pub fn put(path: &str, body: Vec<u8>) -> Self {
         Self {
             method: Method::PUT,
             path: path.to_owned(),
@@ -207,6 +212,7 @@ impl Command {
             Self::Delete => Call::put("/vm.delete", Vec::new()),
             Self::VmmShutdown => Call::put("/vmm.shutdown", Vec::new()),
             Self::Topology => Call::get("/vm.topology"),
+            Self::Behaviour(behaviour) => return behaviour.into_call(),
             Self::Plan(_) => Call::get("/vm.plan"),
             Self::TeardownPolicy {
                 policy: None,

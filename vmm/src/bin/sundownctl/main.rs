@@ -1,6 +1,7 @@
 //! `sundownctl`, the command-line client of `sundown`: a command a call, tables for people, the server's
 //! JSON unchanged for machines.
 
+mod behaviour;
 mod check;
 mod command;
 mod measure;

@@ -1,5 +1,6 @@
 //! Answers and events as people read them.
 
+mod behaviour;
 mod guest;
 pub mod plan;
 mod teardown;
@@ -24,6 +25,7 @@ pub fn answer(path: &str, answer: &[u8]) -> anyhow::Result<String> {
         "/vm.teardown-policy" => policy(&parse(answer)?),
         "/vm.teardowns" => teardown::list(&parse::<Vec<_>>(answer)?),
         _ if path.starts_with("/vm.teardowns/") => teardown::report(&parse(answer)?),
+        _ if path.starts_with("/vm.devices/") => behaviour::behaviour(&parse(answer)?),
         _ => String::from_utf8_lossy(answer).into_owned(),
     })
 }

@@ -23,6 +23,8 @@ fn good(policy: TeardownPolicy) -> TeardownReport {
             completed_ns: Some(completed),
             seen_ns: Some(completed + 5),
             polls: 2,
+            abrupt: false,
+            modelled_ns: 0,
         }),
     };
     report.guest.devices = vec![drive("a", -100, -60), drive("b", -50, -10)];

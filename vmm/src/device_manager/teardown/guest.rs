@@ -100,6 +100,8 @@ fn relative(handshake: &Handshake, at: Instant) -> ShutdownHandshake {
         completed_ns: handshake.completed.map(|moment| since(moment, at)),
         seen_ns: handshake.seen.map(|moment| since(moment, at)),
         polls: handshake.polls,
+        abrupt: handshake.abrupt,
+        modelled_ns: u64::try_from(handshake.modelled.as_nanos()).unwrap_or(u64::MAX),
     }
 }
 

@@ -170,6 +170,7 @@ impl TeardownRun {
                             end_ns: since(phase.end.min(stamp.end)),
                         })
                         .collect(),
+                    modelled_ns: stamp.phases.modelled().map(nanos),
                     waited_on: self.rules.waits_on[device]
                         .iter()
                         .copied()

@@ -28,6 +28,7 @@ fn model(devices: &[(&str, &str, bool, u64)], links: &[(usize, usize)]) -> Model
             sync_state_only: false,
         }));
     Model {
+        assumptions: Vec::new(),
         listing,
         costs,
         workers: 4,

@@ -68,6 +68,7 @@ fn a_device_has_what_its_line_says() {
         listing,
         costs,
         workers,
+        assumptions: _,
     } = &topology.model;
     let [parent, child] = &listing.nodes[..] else {
         panic!("two devices")

@@ -30,6 +30,8 @@ fn every_route_has_a_command() {
         "delete",
         "vmm-shutdown",
         "topology",
+        "behaviour d",
+        "behaviour d --clear-faults",
         "plan",
         "teardown-policy",
         "teardown-policy serial",
@@ -43,7 +45,7 @@ fn every_route_has_a_command() {
         .map(|call| {
             (
                 call.method.to_string().to_lowercase(),
-                call.path.replace("/7", "/{n}"),
+                call.path.replace("/7", "/{n}").replace("/d/", "/{id}/"),
             )
         })
         .collect();
@@ -116,4 +118,29 @@ fn the_help_says_which_commands_have_exit_codes_of_their_own() {
         let help = command.render_long_help().to_string();
         assert!(help.contains("Exit code"), "{name}");
     }
+}
+
+#[test]
+fn a_change_of_behaviour_is_checked_before_it_is_sent() {
+    let body = |words: &[&str]| {
+        let words = ["sundownctl", "behaviour", "d"].iter().chain(words);
+        let command = Arguments::try_parse_from(words).map(|arguments| arguments.command)?;
+        let call = command.into_call().unwrap();
+        Ok::<_, clap::Error>(serde_json::from_slice::<serde_json::Value>(&call.body).unwrap())
+    };
+    let teardown = r#"{"latency": {"kind": "fixed", "ms": 7}}"#;
+    let sent = body(&["--faults", r#"{"flush": "stuck"}"#, "--teardown", teardown]).unwrap();
+    let expected = serde_json::json!({
+        "faults": { "flush": "stuck" },
+        "teardown": { "latency": { "kind": "fixed", "ms": 7 } },
+    });
+    assert_eq!(sent, expected);
+    let cleared = body(&["--clear-faults"]).unwrap();
+    assert_eq!(cleared, serde_json::json!({ "faults": {} }));
+    let wrong = body(&["--faults", r#"{"flush": "slow"}"#]).unwrap_err();
+    assert!(
+        wrong.to_string().contains("unknown variant `slow`"),
+        "{wrong}"
+    );
+    assert!(body(&["--faults", "{}", "--clear-faults"]).is_err());
 }

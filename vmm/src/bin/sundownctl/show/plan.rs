@@ -46,8 +46,11 @@ pub fn report(report: &PlanReport, chosen: TeardownPolicy, detail: Detail) -> St
         time(report.lower_bound_ns)
     );
     text += &policies(report);
-    for warning in &report.warnings {
+    for assumption in &report.assumptions {
         // Writing to a string does not fail.
+        let _ = writeln!(text, "assumed: {assumption}");
+    }
+    for warning in &report.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }
     for plan in &report.policies {

@@ -7,6 +7,9 @@ use api::report::{DeviceReport, Outcome, TeardownReport, TeardownSummary};
 use super::{guest, ms, name};
 use crate::table::{Align, Table};
 
+/// Where the column of modelled latencies stands, where there are any: behind what was measured.
+const MODEL: usize = 7;
+
 /// The list.
 pub fn list(teardowns: &[TeardownSummary]) -> String {
     let right = |name| (name, Align::Right);
@@ -42,7 +45,8 @@ pub fn list(teardowns: &[TeardownSummary]) -> String {
 /// One teardown: a line a device, in the order in which they ended, then the totals.
 pub fn report(report: &TeardownReport) -> String {
     let (left, right) = (|name| (name, Align::Left), |name| (name, Align::Right));
-    let mut table = Table::new(&[
+    let modelled = report.devices.iter().any(|one| one.modelled_ns.is_some());
+    let mut heads = vec![
         left("DEVICE"),
         left("ADDRESS"),
         left("ASYNC"),
@@ -52,9 +56,17 @@ pub fn report(report: &TeardownReport) -> String {
         right("TOOK MS"),
         left("HELD UP BY"),
         left("OUTCOME"),
-    ]);
+    ];
+    if modelled {
+        heads.insert(MODEL, right("MODEL MS"));
+    }
+    let mut table = Table::new(&heads);
     for device in &report.devices {
-        table.row(row(device));
+        let mut row = row(device);
+        if modelled {
+            row.insert(MODEL, some_ms(device.modelled_ns));
+        }
+        table.row(row);
     }
     let mut text = format!(
         "teardown {} ended boot {}: {}, policy {}, {} of {} workers used\n\n{}\n",

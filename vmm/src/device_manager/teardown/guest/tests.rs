@@ -9,7 +9,8 @@ use devices::lifecycle::Device;
 use devices::memory::GuestMemory;
 use devices::pci::{Attachment, PciFunction};
 use nvme::{
-    Connections, Controller, ControllerConfig, Engine, NamespaceConfig, NullBackend, ShutdownModel,
+    Behaviour, Connections, Controller, ControllerConfig, Engine, NamespaceConfig, NullBackend,
+    ShutdownModel,
 };
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
@@ -193,11 +194,14 @@ impl Drive {
             firmware: "1.0".into(),
             namespaces: vec![NamespaceConfig::new(Arc::new(NullBackend::new(1 << 20)))],
             write_cache: true,
-            shutdown: ShutdownModel {
-                latency,
-                abrupt_latency: latency,
+            behaviour: Behaviour {
+                shutdown: ShutdownModel {
+                    latency: latency.into(),
+                    ..ShutdownModel::default()
+                },
+                ..Behaviour::default()
             },
-            teardown_latency: Duration::ZERO,
+            seed: 1,
             queue_limit: 1,
             attachment: Attachment::Express,
         };
