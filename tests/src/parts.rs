@@ -45,6 +45,21 @@ impl Parts {
         self.folder.join("qemu/qemu-system-x86_64")
     }
 
+    /// Debian's newest kernel, a bzImage.
+    pub fn newest_vmlinuz(&self) -> PathBuf {
+        self.folder.join("newest/vmlinuz")
+    }
+
+    /// A folder of modules of the newest kernel that a guest can insert, unpacked.
+    pub fn newest_modules(&self) -> PathBuf {
+        self.folder.join("newest/modules")
+    }
+
+    /// A folder to lay over a guest's root, so that it has nvme-cli, fio and file systems' programs.
+    pub fn suites(&self) -> PathBuf {
+        self.folder.join("suites")
+    }
+
     /// A statically linked busybox.
     pub fn busybox(&self) -> PathBuf {
         self.folder.join("busybox")

@@ -112,6 +112,26 @@ fn image() -> Result<GuestImage> {
     })
 }
 
+/// The initramfs of a guest that tries its drives with what nobody here wrote, on either kernel.
+fn suites_image() -> Result<GuestImage> {
+    let parts = Parts::ready()?;
+    Ok(GuestImage {
+        files: vec![
+            (parts.guest_modules(), "/lib/modules".into()),
+            (parts.newest_modules(), "/lib/newest-modules".into()),
+            (parts.suites(), "".into()),
+        ],
+        ..GuestImage::default()
+    })
+}
+
+/// That initramfs, made anew.
+fn suites_initramfs() -> Result<PathBuf> {
+    let path = workspace::lab_target().join(format!("suites-{}.cpio", std::process::id()));
+    guest::initramfs(&path, &suites_image()?)?;
+    Ok(path)
+}
+
 fn scenarios_binary() -> Result<PathBuf> {
     build_static(&["-p", "lab", "--bin", "scenarios"])?
         .remove("scenarios")
@@ -119,7 +139,8 @@ fn scenarios_binary() -> Result<PathBuf> {
 }
 
 fn in_lab(host: &LabHost, arguments: Vec<String>, output: &Path) -> Result<()> {
-    let kernel = Parts::ready()?.vmlinuz();
+    let parts = Parts::ready()?;
+    let suites = suites_initramfs()?;
     let job = Job {
         command: [vec!["/usr/bin/scenarios".to_owned()], arguments].concat(),
         output: output.to_owned(),
@@ -127,9 +148,13 @@ fn in_lab(host: &LabHost, arguments: Vec<String>, output: &Path) -> Result<()> {
     }
     .with_sundown()?
     .file(stripped(&scenarios_binary()?)?, "/usr/bin/scenarios")
-    .file(vmlinux::extracted(&kernel)?, "/lab/vmlinux")
+    .file(vmlinux::extracted(&parts.vmlinuz())?, "/lab/vmlinux")
+    .file(parts.newest_vmlinuz(), "/lab/newest-vmlinuz")
+    .file(&suites, "/lab/suites.cpio")
     .with_guest(image()?);
-    match host.run(&job)? {
+    let end = host.run(&job);
+    let _ = fs::remove_file(&suites);
+    match end? {
         // 1: some scenario failed, which its results say.
         0 | 1 => Ok(()),
         code => bail!("the scenarios ended with exit code {code} in the lab host"),
@@ -144,12 +169,15 @@ fn here(arguments: &[String], output: &Path) -> Result<()> {
     let folder = workspace::lab_target().join(format!("scenarios-{}", std::process::id()));
     let initramfs = folder.join("guest.cpio");
     guest::initramfs(&initramfs, &image()?)?;
+    let suites = suites_initramfs()?;
     let mut command = Command::new(scenarios_binary()?);
     for (option, path) in [
         ("--sundown", &sundown),
         ("--kernel", &parts.vmlinuz()),
         ("--vmlinux", &vmlinux::extracted(&parts.vmlinuz())?),
         ("--initramfs", &initramfs),
+        ("--newest-kernel", &parts.newest_vmlinuz()),
+        ("--suites", &suites),
         ("--work", &folder.join("work")),
         ("--output", &output.to_owned()),
     ] {
@@ -160,6 +188,7 @@ fn here(arguments: &[String], output: &Path) -> Result<()> {
         .status()
         .context("could not run the scenarios")?;
     let _ = fs::remove_dir_all(&folder);
+    let _ = fs::remove_file(&suites);
     match status.code() {
         Some(0 | 1) => Ok(()),
         _ => bail!("the scenarios ended with {status}"),

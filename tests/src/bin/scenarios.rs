@@ -34,6 +34,12 @@ struct Arguments {
     /// The guest's initramfs
     #[arg(long, default_value = "/lab/guest.cpio")]
     initramfs: PathBuf,
+    /// Debian's newest kernel, as a bzImage
+    #[arg(long, default_value = "/lab/newest-vmlinuz")]
+    newest_kernel: PathBuf,
+    /// The initramfs of a guest with nvme-cli, fio and file systems' programs
+    #[arg(long, default_value = "/lab/suites.cpio")]
+    suites: PathBuf,
     /// A folder for drives and sockets; emptied
     #[arg(long, default_value = "/tmp/scenarios")]
     work: PathBuf,
@@ -74,6 +80,8 @@ fn begin(arguments: &Arguments) -> Result<bool> {
             kernel: arguments.kernel.clone(),
             vmlinux: arguments.vmlinux.clone(),
             initramfs: arguments.initramfs.clone(),
+            newest_kernel: arguments.newest_kernel.clone(),
+            suites: arguments.suites.clone(),
         },
         work: arguments.work.clone(),
         output: arguments.output.clone(),

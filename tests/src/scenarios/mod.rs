@@ -25,6 +25,7 @@ pub mod result;
 pub mod run;
 mod soak;
 mod stage;
+mod suites;
 mod teardown;
 mod tiny;
 mod usage;
@@ -74,6 +75,10 @@ pub fn all() -> Vec<Scenario> {
         pci::SCENARIOS,
         guest::SCENARIOS,
         predictions::SCENARIOS,
+        suites::nvme_cli::SCENARIOS,
+        suites::fio::SCENARIOS,
+        suites::resets::SCENARIOS,
+        suites::file_systems::SCENARIOS,
         soak::SCENARIOS,
         data::SCENARIOS,
     ]

@@ -23,6 +23,10 @@ pub struct Files {
     pub vmlinux: PathBuf,
     /// The guest's initramfs.
     pub initramfs: PathBuf,
+    /// Debian's newest kernel, as a bzImage.
+    pub newest_kernel: PathBuf,
+    /// The initramfs of a guest with suites: nvme-cli, fio, file systems' programs.
+    pub suites: PathBuf,
 }
 
 /// A scenario's surroundings.
