@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use devices::memory::GuestMemory;
 use devices::pci::EndpointConfig;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Lane};
 use crate::faults::Faults;
 use crate::gate::lock;
 use crate::identity::Identity;
@@ -15,12 +15,17 @@ use crate::logs::Logs;
 use crate::namespace::Namespace;
 use crate::namespaces::Namespaces;
 use crate::spec::{Status, Submission};
+use crate::store::Store;
 
 /// See the module's header.
 pub(crate) struct Drive {
     pub(crate) id: String,
     pub(crate) identity: Identity,
     pub(crate) namespaces: Namespaces,
+    /// Where created namespaces are kept, where the guest may create some.
+    pub(crate) store: Option<Store>,
+    /// For admin commands that may block.
+    pub(crate) lane: Arc<Lane>,
     /// Whether writes are cached until a flush: the configured volatile write cache.
     pub(crate) write_cache: bool,
     pub(crate) queue_limit: u16,

@@ -10,7 +10,6 @@
 //! - SGLs;
 //! - shadow doorbells;
 //! - Format and Sanitize;
-//! - namespace management;
 //! - interrupt coalescing;
 //! - the subsystem's reset and shutdown;
 //! - fused commands, metadata and protection information, reservations, the controller memory buffer.
@@ -36,6 +35,8 @@ mod prp;
 mod queue;
 mod respond;
 mod session;
+mod stable;
+mod store;
 mod uncorrectable;
 
 pub use backend::{Backend, BackendError, FileBackend, MemoryBackend, NullBackend};
@@ -43,6 +44,7 @@ pub use controller::{Connections, Controller, ControllerConfig, ControllerError,
 pub use engine::Engine;
 pub use prp::GuestSlice;
 pub use shutdown::{Behaviour, ShutdownModel};
+pub use store::{NamespaceStore, StoreError};
 
 #[cfg(test)]
 mod tests;

@@ -108,6 +108,11 @@ impl Namespace {
         }
     }
 
+    /// Gives it to the controller, or takes it away. Returns whether it was the other way before.
+    pub(crate) fn set_attached(&self, attached: bool) -> bool {
+        self.attached.swap(attached, Ordering::AcqRel) != attached
+    }
+
     /// Refuses what would change a read-only namespace.
     pub(crate) fn check_writable(&self) -> Result<(), Status> {
         if self.backend.read_only() {

@@ -4,9 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
+use crate::backend::FileBackend;
+use crate::controller::NamespaceConfig;
 use crate::gate::lock;
+use crate::identity::{Identity, NamespaceNames};
 use crate::namespace::Namespace;
 use crate::spec::{ALL_NAMESPACES, Status};
+use crate::store::{Entry, NamespaceStore, Store, StoreError};
 
 /// See the module's header.
 pub(crate) struct Namespaces {
@@ -14,22 +18,53 @@ pub(crate) struct Namespaces {
     table: ArcSwap<Vec<Option<Arc<Namespace>>>>,
     /// Keeps two changes in order.
     changing: Mutex<()>,
+    /// Namespaces of the configuration: the first ones.
+    configured: u32,
     /// The largest identifier that a namespace can have: Identify's NN.
     limit: u32,
 }
 
+/// Identifiers beyond those of configured namespaces, for the guest to create some.
+const CREATABLE: u32 = 64;
+
 impl Namespaces {
-    /// `namespaces` by their identifiers, none above `limit`.
-    pub(crate) fn new(namespaces: Vec<Arc<Namespace>>, limit: u32) -> Self {
+    /// The configured namespaces, and those of the store.
+    pub(crate) fn open(
+        identity: &Identity,
+        configured: Vec<NamespaceConfig>,
+        store: Option<&NamespaceStore>,
+    ) -> Result<(Self, Option<Store>), StoreError> {
+        let count = configured.len() as u32;
+        let limit = count + if store.is_some() { CREATABLE } else { 0 };
         let all = Self {
             table: ArcSwap::from_pointee(vec![None; limit as usize]),
             changing: Mutex::new(()),
+            configured: count,
             limit,
         };
-        for namespace in namespaces {
-            all.insert(namespace);
+        for (id, namespace) in (1..).zip(configured) {
+            all.insert(configure(identity, id, namespace));
         }
-        all
+        let Some(store) = store else {
+            return Ok((all, None));
+        };
+        let (store, created) = Store::open(store)?;
+        for namespace in all.all() {
+            namespace.set_attached(!store.is_detached(namespace.id));
+        }
+        for (entry, backend) in created {
+            // The configuration may have grown over the identifier: it goes to a free one.
+            let taken = all.allocated(entry.id).is_ok_and(|there| there.is_some());
+            let id = if taken || entry.id > limit {
+                all.free_id()
+            } else {
+                Some(entry.id)
+            };
+            let id = id.ok_or(StoreError::Full { limit })?;
+            store.renumber(entry.number, id)?;
+            all.insert(created_namespace(identity, &Entry { id, ..entry }, backend));
+        }
+        Ok((all, Some(store)))
     }
 
     pub(crate) fn limit(&self) -> u32 {
@@ -69,6 +104,23 @@ impl Namespaces {
         all
     }
 
+    /// The lowest identifier that is free.
+    pub(crate) fn free_id(&self) -> Option<u32> {
+        let table = self.table.load();
+        let at = table.iter().position(Option::is_none)?;
+        Some(at as u32 + 1)
+    }
+
+    /// Whether the namespace stands in the configuration.
+    pub(crate) fn is_configured(&self, id: u32) -> bool {
+        id <= self.configured
+    }
+
+    /// Makes an identifier free. What is under way at the namespace goes on to its end.
+    pub(crate) fn remove(&self, id: u32) {
+        self.change(id, None);
+    }
+
     /// Puts a namespace at its identifier.
     pub(crate) fn insert(&self, namespace: Arc<Namespace>) {
         let id = namespace.id;
@@ -86,4 +138,34 @@ impl Namespaces {
         }
         self.table.store(Arc::new(table));
     }
+}
+
+fn configure(identity: &Identity, id: u32, config: NamespaceConfig) -> Arc<Namespace> {
+    let NamespaceConfig {
+        backend,
+        block_size,
+        eui64,
+        nguid,
+        uuid,
+    } = config;
+    let derived = identity.names(id.into());
+    let names = NamespaceNames {
+        eui64: eui64.unwrap_or(derived.eui64),
+        nguid: nguid.unwrap_or(derived.nguid),
+        uuid: uuid.unwrap_or(derived.uuid),
+    };
+    Arc::new(Namespace::new(id, backend, block_size, names))
+}
+
+/// A namespace of the store. Its names are those of its creation.
+pub(crate) fn created_namespace(
+    identity: &Identity,
+    entry: &Entry,
+    backend: FileBackend,
+) -> Arc<Namespace> {
+    const CREATIONS: u64 = 1 << 32;
+    let names = identity.names(CREATIONS + entry.number);
+    let namespace = Namespace::new(entry.id, Arc::new(backend), entry.block_size, names);
+    namespace.set_attached(entry.attached);
+    Arc::new(namespace)
 }

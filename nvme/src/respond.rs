@@ -95,7 +95,7 @@ impl Deferred {
     pub(crate) fn submit(
         lane: &Arc<Lane>,
         responder: Responder,
-        work: impl FnOnce(&Session, &Submission) -> Result<(), Status> + Send + 'static,
+        work: impl FnOnce(&Arc<Session>, &Submission) -> Result<u32, Status> + Send + 'static,
     ) {
         let queue = Arc::clone(&responder.queue);
         let deferred = Self::new(responder, None);
@@ -104,7 +104,7 @@ impl Deferred {
             queue.remove_deferred(&deferred);
             if let Some(responder) = deferred.take() {
                 let result = work(&responder.session, &responder.command);
-                responder.respond(result.map(|()| 0));
+                responder.respond(result);
             }
         }));
     }

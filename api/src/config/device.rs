@@ -208,6 +208,8 @@ pub struct NvmeConfig {
     pub volatile_write_cache: Option<bool>,
     /// The namespaces, numbered from 1.
     pub namespaces: Vec<NamespaceConfig>,
+    /// Where namespaces are kept that the guest creates. Unless given, it cannot create any.
+    pub namespace_store: Option<NamespaceStore>,
     /// The guest-visible shutdown handshake.
     #[serde(default)]
     pub shutdown: ShutdownModel,
@@ -243,6 +245,17 @@ pub struct NamespaceConfig {
     /// UUID, with its hyphens or without. Derived from the drive's id, serial number and model unless given.
     #[schema(value_type = Option<String>)]
     pub uuid: Option<Identifier<16>>,
+}
+
+/// A folder for namespaces that the guest creates, a sparse raw file each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamespaceStore {
+    /// The folder. Made where it is missing. One drive's alone.
+    #[schema(value_type = String)]
+    pub path: PathBuf,
+    /// Bytes that the created namespaces may have together.
+    pub capacity: u64,
 }
 
 /// A supplier link.

@@ -188,6 +188,19 @@ fn validate_paths(places: &[Place<'_>]) -> Result<(), ConfigError> {
         let DeviceConfig::Nvme(nvme) = place.device else {
             continue;
         };
+        if let Some(store) = &nvme.namespace_store {
+            let path: PathBuf = store.path.components().collect();
+            if !written.insert(path) {
+                let message = format!(
+                    "device `{}`: the folder `{}` is another drive's namespace store too; give each drive a folder of \
+                     its own",
+                    place.device.id(),
+                    store.path.display()
+                );
+                return Err(ConfigError::new(ErrorCode::DuplicatePath, message)
+                    .of(place, "namespace_store.path"));
+            }
+        }
         for (at, namespace) in nvme.namespaces.iter().enumerate() {
             // Spelt the same way: `a//./b` is `a/b`.
             let path: PathBuf = namespace.path.components().collect();

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    Bridge, DeviceConfig, DeviceOptions, FaultsConfig, NamespaceConfig, NvmeConfig, OnTimeout,
-    ShutdownModel, TeardownModel,
+    Bridge, DeviceConfig, DeviceOptions, FaultsConfig, NamespaceConfig, NamespaceStore, NvmeConfig,
+    OnTimeout, ShutdownModel, TeardownModel,
 };
 
 /// The types of devices, as `type` gives them.
@@ -45,6 +45,7 @@ struct DeviceDocument {
     firmware: Option<String>,
     volatile_write_cache: Option<bool>,
     namespaces: Option<Vec<NamespaceConfig>>,
+    namespace_store: Option<NamespaceStore>,
     shutdown: Option<ShutdownModel>,
     faults: Option<FaultsConfig>,
 }
@@ -76,6 +77,7 @@ impl DeviceDocument {
             firmware,
             volatile_write_cache,
             namespaces,
+            namespace_store,
             shutdown,
             faults,
         } = self;
@@ -113,6 +115,7 @@ impl DeviceDocument {
                 firmware,
                 volatile_write_cache,
                 namespaces,
+                namespace_store,
                 shutdown,
                 teardown,
                 faults: faults.unwrap_or_default(),
@@ -124,6 +127,7 @@ impl DeviceDocument {
             ("firmware", firmware.is_some()),
             ("volatile_write_cache", volatile_write_cache.is_some()),
             ("namespaces", namespaces.is_some()),
+            ("namespace_store", namespace_store.is_some()),
             ("shutdown", shutdown.is_some()),
             ("faults", faults.is_some()),
         ];

@@ -6,6 +6,7 @@ use super::{ConfigError, NvmeConfig};
 use crate::error::ErrorCode;
 
 const NAMESPACES: usize = 256;
+const CAPACITY_UNIT: u64 = 4096;
 const BLOCK_SIZES: [u32; 2] = [512, 4096];
 
 /// Checks identity and namespaces.
@@ -27,9 +28,23 @@ pub(super) fn validate(place: &Place<'_>, drive: &NvmeConfig) -> Result<(), Conf
         }
     }
     let count = drive.namespaces.len();
-    if !(1..=NAMESPACES).contains(&count) {
-        let message = format!("{count} namespaces; 1 to {NAMESPACES} are allowed");
+    // Where the guest can create some, there may be none to begin with.
+    let fewest = usize::from(drive.namespace_store.is_none());
+    if !(fewest..=NAMESPACES).contains(&count) {
+        let message = format!("{count} namespaces; {fewest} to {NAMESPACES} are allowed");
         return refuse("namespaces", message);
+    }
+    if let Some(store) = &drive.namespace_store {
+        let field = "namespace_store.path";
+        given_path(&place.field(field), "the namespace store", &store.path)
+            .map_err(|error| error.of(place, field))?;
+        if store.capacity == 0 || !store.capacity.is_multiple_of(CAPACITY_UNIT) {
+            let message = format!(
+                "a namespace store of {} bytes; a multiple of 4096 bytes is allowed, and not 0",
+                store.capacity
+            );
+            return refuse("namespace_store.capacity", message);
+        }
     }
     for (at, namespace) in drive.namespaces.iter().enumerate() {
         let field = format!("namespaces[{at}].path");

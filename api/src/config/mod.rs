@@ -19,7 +19,8 @@ mod tests;
 
 pub use behaviour::{BehaviourUpdate, DeviceBehaviour, Latency, ShutdownModel, TeardownModel};
 pub use device::{
-    Bridge, BridgePort, DeviceConfig, DeviceOptions, Link, NamespaceConfig, NvmeConfig, OnTimeout,
+    Bridge, BridgePort, DeviceConfig, DeviceOptions, Link, NamespaceConfig, NamespaceStore,
+    NvmeConfig, OnTimeout,
 };
 pub use devices::RESERVED_IDS;
 pub use error::ConfigError;

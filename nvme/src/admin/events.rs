@@ -1,6 +1,7 @@
 //! Asynchronous events (base 2.0, section 5.2): requests that wait, events that wait, and the masks
 //! between them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::gate::lock;
@@ -9,7 +10,7 @@ use crate::queue::SubmissionQueue;
 use crate::respond::Outcome;
 use crate::session::Session;
 use crate::spec::log::id;
-use crate::spec::{Status, Submission};
+use crate::spec::{ALL_NAMESPACES, Status, Submission};
 
 /// Requests that may wait, zero-based, as Identify says it.
 pub(crate) const LIMIT_Z: u8 = 3;
@@ -25,6 +26,8 @@ pub(crate) enum Event {
     InvalidDoorbellValue,
     /// The temperature passed a threshold.
     TemperatureThreshold,
+    /// Namespaces came, went or changed: the changed namespace list tells which.
+    NamespaceChanged,
 }
 
 impl Event {
@@ -32,20 +35,22 @@ impl Event {
         match self {
             Self::InvalidDoorbellRegister | Self::InvalidDoorbellValue => 0,
             Self::TemperatureThreshold => 1,
+            Self::NamespaceChanged => 2,
         }
     }
 
     fn log_page(self) -> u8 {
         match self.kind() {
             0 => id::ERRORS,
-            _ => id::SMART,
+            1 => id::SMART,
+            _ => id::CHANGED_NAMESPACES,
         }
     }
 
     /// Dword 0 of the completion.
     fn result(self) -> u32 {
         let detail = match self {
-            Self::InvalidDoorbellRegister => 0x00,
+            Self::InvalidDoorbellRegister | Self::NamespaceChanged => 0x00,
             Self::InvalidDoorbellValue | Self::TemperatureThreshold => 0x01,
         };
         u32::from(self.log_page()) << 16 | detail << 8 | u32::from(self.kind())
@@ -59,7 +64,14 @@ pub(crate) struct AsyncEvents {
     waiting: Vec<Event>,
     /// Event types told and not looked at yet, a bit each: more of the type wait for Get Log Page.
     masked: u8,
+    /// Namespaces that changed since the host last read the list of them.
+    changed: BTreeSet<u32>,
 }
+
+/// Asynchronous Event Configuration (base 2.0, figure 326): notices of namespaces.
+const NAMESPACE_NOTICES: u32 = 1 << 8;
+/// Namespaces that the changed namespace list can name.
+const LISTED: usize = 1024;
 
 /// Asynchronous Event Request. It holds no completion slot while it waits: few admin queue entries must
 /// not be taken by what may never complete.
@@ -83,6 +95,28 @@ pub(crate) fn raise(session: &Session, event: Event) {
     }
     drop(events);
     schedule(session);
+}
+
+/// Namespace `nsid` came, went or changed.
+pub(super) fn namespace_changed(session: &Session, nsid: u32) {
+    lock(&session.events).changed.insert(nsid);
+    if lock(&session.features).async_events() & NAMESPACE_NOTICES != 0 {
+        raise(session, Event::NamespaceChanged);
+    }
+}
+
+/// The changed namespace list (base 2.0, section 5.16.1.5).
+pub(super) fn changed_namespaces(session: &Session) -> [u32; LISTED] {
+    let events = lock(&session.events);
+    let mut list = [0; LISTED];
+    if events.changed.len() > LISTED {
+        list[0] = ALL_NAMESPACES;
+        return list;
+    }
+    for (place, nsid) in list.iter_mut().zip(&events.changed) {
+        *place = *nsid;
+    }
+    list
 }
 
 /// Completes requests with events, on the admin queue's thread.
@@ -115,6 +149,12 @@ pub(super) fn unmask(session: &Session, log_page: u8) {
     events.masked &= match log_page {
         id::ERRORS => !(1 << 0),
         id::SMART => !(1 << 1),
+        id::CHANGED_NAMESPACES => {
+            events.changed.clear();
+            // The list told what an event that still waits would tell.
+            (events.waiting).retain(|event| *event != Event::NamespaceChanged);
+            !(1 << 2)
+        }
         _ => return,
     };
     drop(events);

@@ -10,7 +10,6 @@ use crate::drive::Drive;
 use crate::gate::lock;
 use crate::prp::DataPointer;
 use crate::session::Session;
-use crate::spec::command::io;
 use crate::spec::feature;
 use crate::spec::{ALL_NAMESPACES, Status, Submission};
 
@@ -57,6 +56,11 @@ impl Features {
     /// The critical warnings of the SMART log.
     pub(crate) fn critical_warning(&self) -> u8 {
         events::critical_warning(self.over, self.under)
+    }
+
+    /// Which events the host wants to be told of.
+    pub(super) fn async_events(&self) -> u32 {
+        self.async_events
     }
 
     /// A feature whose value is dword 0.
@@ -213,7 +217,10 @@ pub(super) fn set(session: &Session, command: &Submission) -> Result<u32, Status
             *place.ok_or(Status::INVALID_FIELD)? = dword & 1 << 16 != 0;
         }
         feature::WRITE_ATOMICITY => features.write_atomicity = dword & 1,
-        feature::ASYNC_EVENTS => features.async_events = dword & 0xFF,
+        feature::ASYNC_EVENTS => {
+            let notices = super::identify::notices(&session.drive);
+            features.async_events = dword & (0xFF | notices);
+        }
         _ => {}
     }
     Ok(0)
@@ -234,35 +241,4 @@ fn set_number_of_queues(session: &Session, dword: u32) -> Result<u32, Status> {
         return Err(Status::COMMAND_SEQUENCE_ERROR);
     }
     Ok(number_of_queues(session.drive.queue_limit))
-}
-
-/// Commands supported and their effects, log page 05h: admin and I/O opcodes.
-pub(super) fn effects() -> ([u8; 10], [(u8, u32); 9]) {
-    use crate::spec::command::admin;
-    const CHANGES_BLOCKS: u32 = 1 << 1;
-    (
-        [
-            admin::DELETE_SQ,
-            admin::CREATE_SQ,
-            admin::GET_LOG_PAGE,
-            admin::DELETE_CQ,
-            admin::CREATE_CQ,
-            admin::IDENTIFY,
-            admin::ABORT,
-            admin::SET_FEATURES,
-            admin::GET_FEATURES,
-            admin::ASYNC_EVENT_REQUEST,
-        ],
-        [
-            (io::FLUSH, 0),
-            (io::WRITE, CHANGES_BLOCKS),
-            (io::READ, 0),
-            (io::WRITE_UNCORRECTABLE, CHANGES_BLOCKS),
-            (io::COMPARE, 0),
-            (io::WRITE_ZEROES, CHANGES_BLOCKS),
-            (io::VERIFY, 0),
-            (io::COPY, CHANGES_BLOCKS),
-            (io::DATASET_MANAGEMENT, CHANGES_BLOCKS),
-        ],
-    )
 }

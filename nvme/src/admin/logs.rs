@@ -2,7 +2,7 @@
 
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{events, features, give};
+use super::{effects, events, features, give};
 use crate::gate::lock;
 use crate::session::Session;
 use crate::spec::log::{FirmwareSlots, id};
@@ -56,14 +56,8 @@ fn read(session: &Session, command: &Submission, page: u8) -> Result<Vec<u8>, St
             slots.revision[0] = super::identify::padded(&drive.identity.firmware);
             slots.as_bytes().to_vec()
         }
-        // Namespaces never change; the list is empty.
-        id::CHANGED_NAMESPACES => vec![0; 4096],
-        id::COMMAND_EFFECTS => {
-            let (admin, io) = features::effects();
-            let admin = admin.map(|opcode| (usize::from(opcode), SUPPORTED));
-            let io = io.map(|(opcode, effect)| (256 + usize::from(opcode), SUPPORTED | effect));
-            dwords(1024, admin.into_iter().chain(io))
-        }
+        id::CHANGED_NAMESPACES => events::changed_namespaces(session).as_bytes().to_vec(),
+        id::COMMAND_EFFECTS => dwords(1024, effects::table(drive)),
         id::FEATURE_EFFECTS => {
             let known = (0..=u8::MAX).filter(|id| features::is_supported(drive, *id));
             dwords(256, known.map(|id| (id.into(), SUPPORTED)))

@@ -1,10 +1,12 @@
 //! Admin commands (base 2.0, section 5), served on the control thread.
 
 mod abort;
+mod effects;
 mod events;
 mod features;
 mod identify;
 mod logs;
+mod namespaces;
 mod queues;
 
 use std::sync::Arc;
@@ -35,6 +37,8 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
         admin::SET_FEATURES => Outcome::Done(features::set(session, command)),
         admin::GET_FEATURES => Outcome::Done(features::get(session, command)),
         admin::ASYNC_EVENT_REQUEST => events::request(session, command),
+        admin::NAMESPACE_MANAGEMENT => namespaces::execute(session, namespaces::manage),
+        admin::NAMESPACE_ATTACHMENT => namespaces::execute(session, namespaces::attach),
         _ => Outcome::Done(Err(Status::INVALID_OPCODE)),
     }
 }

@@ -242,7 +242,7 @@ fn block_on_calls(file: &File) -> io::Result<()> {
 }
 
 /// Takes a lock of the open file description on the whole file. Returns whether it was free.
-fn lock_whole(file: &File, exclusive: bool) -> io::Result<bool> {
+pub(crate) fn lock_whole(file: &File, exclusive: bool) -> io::Result<bool> {
     let kind = if exclusive {
         libc::F_WRLCK
     } else {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use file::FileBackend;
+pub(crate) use file::lock_whole;
 pub use memory::MemoryBackend;
 pub use null::NullBackend;
 

@@ -10,6 +10,7 @@ use crate::backend::Backend;
 use crate::engine::Engine;
 use crate::shutdown::Behaviour;
 use crate::spec::BLOCK_SIZES;
+use crate::store::{NamespaceStore, StoreError};
 
 /// Most I/O queue pairs of a controller.
 pub const MAX_IO_QUEUES: u16 = 64;
@@ -31,6 +32,8 @@ pub struct ControllerConfig {
     /// Whether the drive has a volatile write cache. Without one, every write is on stable storage when it
     /// completes.
     pub write_cache: bool,
+    /// Where namespaces are kept that the guest creates. Without it the guest cannot manage namespaces.
+    pub namespace_store: Option<NamespaceStore>,
     /// How it behaves when it is shut down, and what is wrong with it.
     pub behaviour: Behaviour,
     /// What latencies that vary are drawn from.
@@ -128,6 +131,14 @@ pub enum ControllerError {
         /// What was asked for.
         block_size: u32,
     },
+    /// The store of created namespaces cannot be used.
+    #[error("drive {id}: {source}")]
+    Store {
+        /// The drive.
+        id: String,
+        /// Why.
+        source: StoreError,
+    },
     /// The host gives no interrupt vectors.
     #[error("no interrupt vectors for drive {id}: {source}")]
     Vectors {
@@ -172,7 +183,9 @@ impl ControllerConfig {
                 count: self.queue_limit,
             });
         }
-        if !(1..=MAX_NAMESPACES).contains(&self.namespaces.len()) {
+        // A drive with a store may begin with none.
+        let fewest = usize::from(self.namespace_store.is_none());
+        if !(fewest..=MAX_NAMESPACES).contains(&self.namespaces.len()) {
             return Err(ControllerError::Namespaces {
                 id: self.id.clone(),
                 count: self.namespaces.len(),

@@ -30,11 +30,10 @@ pub use config::{
 };
 
 use crate::drive::Drive;
-use crate::engine::{TimerKey, TimerKind};
+use crate::engine::{Lane, TimerKey, TimerKind};
 use crate::faults::Faults;
-use crate::identity::{Identity, NamespaceNames, digest};
+use crate::identity::{Identity, digest};
 use crate::logs::Logs;
-use crate::namespace::Namespace;
 use crate::namespaces::Namespaces;
 use crate::pci;
 use crate::session::Session;
@@ -71,6 +70,7 @@ impl Controller {
             firmware,
             namespaces,
             write_cache,
+            namespace_store,
             behaviour,
             seed,
             queue_limit,
@@ -86,14 +86,17 @@ impl Controller {
             firmware,
             unique,
         };
-        let limit = namespaces.len() as u32;
-        let configured = (1..).zip(namespaces);
-        let namespaces = configured.map(|(id, namespace)| configure(&identity, id, namespace));
-        let namespaces = Namespaces::new(namespaces.collect(), limit);
+        let (namespaces, store) = Namespaces::open(&identity, namespaces, namespace_store.as_ref())
+            .map_err(|source| ControllerError::Store {
+                id: id.clone(),
+                source,
+            })?;
         let drive = Arc::new(Drive {
             id,
             identity,
             namespaces,
+            store,
+            lane: Lane::new(2),
             write_cache,
             queue_limit,
             shutdown_estimate: AtomicU32::new(0),
@@ -137,23 +140,6 @@ impl Controller {
             kind,
         }
     }
-}
-
-fn configure(identity: &Identity, id: u32, config: NamespaceConfig) -> Arc<Namespace> {
-    let NamespaceConfig {
-        backend,
-        block_size,
-        eui64,
-        nguid,
-        uuid,
-    } = config;
-    let derived = identity.names(id.into());
-    let names = NamespaceNames {
-        eui64: eui64.unwrap_or(derived.eui64),
-        nguid: nguid.unwrap_or(derived.nguid),
-        uuid: uuid.unwrap_or(derived.uuid),
-    };
-    Arc::new(Namespace::new(id, backend, block_size, names))
 }
 
 impl Drop for Controller {

@@ -88,7 +88,7 @@ fn on(
     let (lane, namespace) = (Arc::clone(lane), Arc::clone(namespace));
     Outcome::Later(Box::new(move |responder| {
         Deferred::submit(&lane, responder, move |session, command| {
-            work(session, &namespace, command)
+            work(session, &namespace, command).map(|()| 0)
         });
     }))
 }

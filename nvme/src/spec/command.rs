@@ -154,6 +154,8 @@ pub mod admin {
     pub const SET_FEATURES: u8 = 0x09;
     pub const GET_FEATURES: u8 = 0x0A;
     pub const ASYNC_EVENT_REQUEST: u8 = 0x0C;
+    pub const NAMESPACE_MANAGEMENT: u8 = 0x0D;
+    pub const NAMESPACE_ATTACHMENT: u8 = 0x15;
 }
 
 /// I/O command opcodes (NVM command set 1.0, figure 15).

@@ -29,6 +29,7 @@ impl Status {
     pub const ABORTED_SQ_DELETION: Self = generic(0x08);
     pub const INVALID_NAMESPACE: Self = generic(0x0B).permanent();
     pub const COMMAND_SEQUENCE_ERROR: Self = generic(0x0C).permanent();
+    pub const OPERATION_DENIED: Self = generic(0x15).permanent();
     pub const PRP_OFFSET_INVALID: Self = generic(0x13).permanent();
     pub const NAMESPACE_WRITE_PROTECTED: Self = generic(0x20).permanent();
     pub const LBA_OUT_OF_RANGE: Self = generic(0x80).permanent();
@@ -44,6 +45,14 @@ impl Status {
     pub const FEATURE_NOT_SAVEABLE: Self = command(0x0D).permanent();
     pub const FEATURE_NOT_CHANGEABLE: Self = command(0x0E).permanent();
 
+    pub const INVALID_FORMAT: Self = command(0x0A).permanent();
+    pub const INSUFFICIENT_CAPACITY: Self = command(0x15).permanent();
+    pub const NAMESPACE_ID_UNAVAILABLE: Self = command(0x16).permanent();
+    pub const NAMESPACE_ALREADY_ATTACHED: Self = command(0x18).permanent();
+    pub const NAMESPACE_NOT_ATTACHED: Self = command(0x1A).permanent();
+    pub const THIN_PROVISIONING_NOT_SUPPORTED: Self = command(0x1B).permanent();
+    pub const CONTROLLER_LIST_INVALID: Self = command(0x1C).permanent();
+    pub const COMMAND_SET_NOT_SUPPORTED: Self = command(0x29).permanent();
     pub const COMMAND_SIZE_LIMIT_EXCEEDED: Self = command(0x83).permanent();
 
     pub const WRITE_FAULT: Self = media(0x80);

@@ -89,6 +89,7 @@ pub(super) fn config(backends: Vec<Arc<dyn Backend>>) -> ControllerConfig {
         firmware: "1.0".into(),
         namespaces: backends.into_iter().map(NamespaceConfig::new).collect(),
         write_cache: true,
+        namespace_store: None,
         behaviour: Behaviour::default(),
         seed: 1,
         queue_limit: 4,

@@ -12,6 +12,7 @@ mod identify;
 mod io;
 mod latency;
 mod lifecycle;
+mod namespaces;
 mod queues;
 mod registers;
 mod ring;

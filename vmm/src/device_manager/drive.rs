@@ -8,7 +8,7 @@ use devices::latency::seed_of;
 use devices::pci::Attachment;
 use nvme::{
     BackendError, Connections, Controller, ControllerConfig, ControllerError, FileBackend,
-    NamespaceConfig,
+    NamespaceConfig, NamespaceStore, StoreError,
 };
 
 use super::behaviour::behaviour;
@@ -55,6 +55,18 @@ impl From<DriveError> for ApiError {
                 ApiError::from_error(code, &error)
                     .with_device(id)
                     .with_field(field)
+            }
+            DriveError::Controller {
+                ref id,
+                source: ControllerError::Store { ref source, .. },
+            } => {
+                let code = match source {
+                    StoreError::Locked { .. } => ErrorCode::FileLocked,
+                    _ => ErrorCode::BadFile,
+                };
+                ApiError::from_error(code, &error)
+                    .with_device(id)
+                    .with_field("namespace_store")
             }
             DriveError::Controller { ref id, .. } => {
                 ApiError::from_error(ErrorCode::Internal, &error).with_device(id)
@@ -110,6 +122,10 @@ pub fn controller(
         firmware: text(&config.firmware, env!("CARGO_PKG_VERSION")),
         namespaces,
         write_cache: config.volatile_write_cache.unwrap_or(true),
+        namespace_store: config.namespace_store.as_ref().map(|store| NamespaceStore {
+            path: store.path.clone(),
+            capacity: store.capacity,
+        }),
         behaviour: behaviour(config),
         seed: config.options.seed.unwrap_or_else(|| seed_of(id)),
         queue_limit: queues,

@@ -154,6 +154,7 @@ fn a_drive_is_whom_the_configuration_says() {
     let mut written = with(drive("d0"), "model", json!("A drive"));
     written["firmware"] = json!("7");
     written["volatile_write_cache"] = json!(false);
+    written["namespace_store"] = json!({ "path": "/store", "capacity": 1 << 30 });
     written["namespaces"] = json!([namespace]);
     let config = read(&machine(json!([written.clone()]), json!([]))).unwrap();
     let DeviceConfig::Nvme(nvme) = &config.pci[0] else {
@@ -182,6 +183,21 @@ fn a_drive_is_whom_the_configuration_says() {
     let field = "pci[0].namespaces[0].nguid";
     let message = refused_for(&short, ErrorCode::Malformed, field, Some("d0"));
     assert!(message.contains("32 hexadecimal digits"), "{message}");
+    let mut empty = written.clone();
+    empty["namespaces"] = json!([]);
+    read(&machine(json!([empty]), json!([]))).unwrap();
+    let store = json!({ "path": "/store", "capacity": 1000 });
+    let store = machine(
+        json!([with(drive("d0"), "namespace_store", store)]),
+        json!([]),
+    );
+    let field = "pci[0].namespace_store.capacity";
+    refused_for(&store, ErrorCode::OutOfRange, field, Some("d0"));
+    let mut other = drive("d1");
+    other["namespace_store"] = json!({ "path": "//store/.", "capacity": 4096 });
+    let twice = machine(json!([written.clone(), other]), json!([]));
+    let field = "pci[1].namespace_store.path";
+    refused_for(&twice, ErrorCode::DuplicatePath, field, Some("d1"));
     for (field, value) in [("model", "x".repeat(41)), ("firmware", "123456789".into())] {
         let long = machine(json!([with(drive("d0"), field, json!(value))]), json!([]));
         refused_for(

@@ -12,7 +12,7 @@ use crate::spec::VERSION;
 use crate::spec::identify::Controller;
 
 /// CNTLID: the subsystem's one controller.
-const CONTROLLER_ID: u16 = 0;
+pub(crate) const CONTROLLER_ID: u16 = 0;
 /// ONCS: Compare, Write Uncorrectable, Dataset Management, Write Zeroes, select and save in features,
 /// timestamp, Verify, Copy.
 const OPTIONAL_COMMANDS: u16 = 0b11111 | 1 << 6 | 1 << 7 | 1 << 8;
@@ -30,6 +30,20 @@ const FIRMWARE: u8 = 1 | 1 << 1;
 pub(crate) const WARNING: u16 = TEMPERATURE + 45;
 const CRITICAL: u16 = TEMPERATURE + 60;
 
+/// OACS: namespace management.
+const NAMESPACE_MANAGEMENT: u16 = 1 << 3;
+/// OAES: notices of namespaces.
+const NAMESPACE_NOTICES: u32 = 1 << 8;
+
+/// OAES, and the bits of the feature that turns them on.
+pub(crate) fn notices(drive: &Drive) -> u32 {
+    if drive.store.is_some() {
+        NAMESPACE_NOTICES
+    } else {
+        0
+    }
+}
+
 pub(super) fn data(drive: &Drive) -> Controller {
     let identity = &drive.identity;
     let mut data = Controller::new_zeroed();
@@ -42,6 +56,7 @@ pub(super) fn data(drive: &Drive) -> Controller {
     data.cntlid = CONTROLLER_ID;
     data.ver = VERSION;
     data.rtd3e = drive.shutdown_estimate.load(Ordering::Relaxed);
+    data.oaes = notices(drive);
     // An I/O controller.
     data.cntrltype = 1;
     data.acl_z = abort::LIMIT_Z;
@@ -55,6 +70,17 @@ pub(super) fn data(drive: &Drive) -> Controller {
     data.sqes = 0x66;
     data.cqes = 0x44;
     data.nn = drive.namespaces.limit();
+    if let Some(store) = &drive.store {
+        data.oacs |= NAMESPACE_MANAGEMENT;
+        let namespaces = drive.namespaces.all();
+        let configured = namespaces
+            .iter()
+            .filter(|namespace| drive.namespaces.is_configured(namespace.id))
+            .map(|namespace| u128::from(namespace.backend().size()));
+        data.tnvmcap = u128::from(store.capacity()) + configured.sum::<u128>();
+        data.unvmcap = store.unallocated().into();
+        data.mnan = data.nn;
+    }
     data.oncs = OPTIONAL_COMMANDS;
     data.cdfs = COPY_FORMATS;
     data.vwc = FLUSHES_ALL | if drive.write_cache { WRITE_CACHE } else { 0 };

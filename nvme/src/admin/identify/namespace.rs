@@ -2,12 +2,13 @@
 
 use zerocopy::FromZeros;
 
+use super::super::namespaces;
 use super::PAGE_BYTES;
 use crate::drive::Drive;
 use crate::io::{MAX_COPY, MAX_RANGE, MAX_RANGES};
 use crate::namespace::Namespace;
 use crate::spec::identify::{self as layout, CSI_NVM};
-use crate::spec::{BLOCK_SIZES, Status};
+use crate::spec::{ALL_NAMESPACES, BLOCK_SIZES, Status};
 
 /// NSATTR: write protected.
 const PROTECTED: u8 = 1;
@@ -16,11 +17,23 @@ const NAMES_NOT_REUSED: u8 = 1 << 3;
 /// NSTAT: ready.
 const READY: u8 = 1;
 
-/// CNS 00h. An inactive namespace reads as zeroes.
+/// CNS 00h. An inactive namespace reads as zeroes; that of all says what all of them have.
 pub(super) fn active(drive: &Drive, id: u32) -> Result<[u8; PAGE_BYTES], Status> {
+    if id == ALL_NAMESPACES && namespaces::are_managed(drive) {
+        return Ok(zerocopy::transmute!(common()));
+    }
     let namespace = drive.namespaces.allocated(id)?;
     let active = namespace.filter(|namespace| namespace.is_attached());
     Ok(active.map_or([0; PAGE_BYTES], |namespace| data(&namespace)))
+}
+
+/// CNS 11h: whether attached or not.
+pub(super) fn allocated(drive: &Drive, id: u32) -> Result<[u8; PAGE_BYTES], Status> {
+    if id == ALL_NAMESPACES {
+        return active(drive, id);
+    }
+    let namespace = drive.namespaces.allocated(id)?;
+    Ok(namespace.map_or([0; PAGE_BYTES], |namespace| data(&namespace)))
 }
 
 fn data(namespace: &Namespace) -> [u8; PAGE_BYTES] {

@@ -194,6 +194,7 @@ impl Drive {
             firmware: "1.0".into(),
             namespaces: vec![NamespaceConfig::new(Arc::new(NullBackend::new(1 << 20)))],
             write_cache: true,
+            namespace_store: None,
             behaviour: Behaviour {
                 shutdown: ShutdownModel {
                     latency: latency.into(),

@@ -1,0 +1,361 @@
+//! The store of a drive whose namespaces come and go: a folder with a raw file for each namespace that the
+//! guest created, and a list of them.
+//!
+//! The list says what is there. A file is made before it is listed and removed after it was struck off, so
+//! that after a kill at any moment there can be a file too many, never one too few; the next start removes it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::{BackendError, FileBackend, lock_whole};
+use crate::gate::lock;
+use crate::stable;
+
+const LIST: &str = "namespaces.json";
+const LOCK: &str = "lock";
+const VERSION: u32 = 1;
+
+/// Where namespaces that the guest creates are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceStore {
+    /// The folder. Made where it is missing; its parent must be there.
+    pub path: PathBuf,
+    /// Bytes that all created namespaces may have together.
+    pub capacity: u64,
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The host refused.
+    #[error("cannot {doing} {path}: {source}")]
+    Host {
+        /// What was being done.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The host's error.
+        source: io::Error,
+    },
+    /// Another drive or process uses it.
+    #[error("the namespace store {path} is in use by another drive or process")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The list is none that this program wrote.
+    #[error("{path} is no list of namespaces of this version: {reason}")]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A namespace's file cannot be used.
+    #[error("namespace {id} of the store: {source}")]
+    Namespace {
+        /// Its identifier.
+        id: u32,
+        /// Why.
+        source: BackendError,
+    },
+    /// More namespaces than identifiers: the configuration has grown over those of the store.
+    #[error("the store has more namespaces than the {limit} that the drive can have")]
+    Full {
+        /// The largest identifier.
+        limit: u32,
+    },
+    /// A namespace's file has another size than the list says.
+    #[error("{path} has {found} bytes, and as namespace {id} it must have {size}")]
+    Size {
+        /// Its identifier.
+        id: u32,
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found: u64,
+        /// What the list says.
+        size: u64,
+    },
+}
+
+/// See the module's header.
+pub(crate) struct Store {
+    folder: PathBuf,
+    capacity: u64,
+    /// Its lock is that of the folder.
+    _lock: File,
+    list: Mutex<List>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    version: u32,
+    /// How many namespaces were ever created: the number of the last one.
+    created: u64,
+    namespaces: Vec<Entry>,
+    /// Configured namespaces that the guest detached.
+    detached: Vec<u32>,
+}
+
+/// A namespace as the list has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    /// The namespace's identifier.
+    pub(crate) id: u32,
+    /// Which creation it came from: names the file, and is never used again.
+    pub(crate) number: u64,
+    pub(crate) size: u64,
+    pub(crate) block_size: u32,
+    pub(crate) attached: bool,
+}
+
+impl Store {
+    /// Opens the store and everything in it.
+    pub(crate) fn open(
+        config: &NamespaceStore,
+    ) -> Result<(Self, Vec<(Entry, FileBackend)>), StoreError> {
+        let folder = config.path.clone();
+        match fs::create_dir(&folder) {
+            Err(failure) if failure.kind() != ErrorKind::AlreadyExists => {
+                return Err(host("make", &folder)(failure));
+            }
+            _ => {}
+        }
+        let at = folder.join(LOCK);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&at);
+        let file = file.map_err(host("open", &at))?;
+        if !lock_whole(&file, true).map_err(host("lock", &at))? {
+            return Err(StoreError::Locked { path: folder });
+        }
+        let list = read_list(&folder.join(LIST))?;
+        let mut backends = Vec::with_capacity(list.namespaces.len());
+        for entry in &list.namespaces {
+            let path = folder.join(file_name(entry.number));
+            let id = entry.id;
+            let backend = FileBackend::open(&path, false)
+                .map_err(|source| StoreError::Namespace { id, source })?;
+            let found = crate::Backend::size(&backend);
+            if found != entry.size {
+                return Err(StoreError::Size {
+                    id,
+                    path,
+                    found,
+                    size: entry.size,
+                });
+            }
+            backends.push((*entry, backend));
+        }
+        let store = Self {
+            folder,
+            capacity: config.capacity,
+            _lock: file,
+            list: Mutex::new(list),
+        };
+        store.remove_unlisted()?;
+        Ok((store, backends))
+    }
+
+    /// Bytes that all created namespaces may have together.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Bytes that are not allocated to a namespace.
+    pub(crate) fn unallocated(&self) -> u64 {
+        let list = lock(&self.list);
+        let taken = list.namespaces.iter().map(|entry| entry.size);
+        self.capacity.saturating_sub(taken.sum())
+    }
+
+    /// Makes a namespace of `size` bytes, all zeroes, not attached, and says where its data is.
+    pub(crate) fn create(
+        &self,
+        id: u32,
+        size: u64,
+        block_size: u32,
+    ) -> Result<(Entry, FileBackend), StoreError> {
+        let mut list = lock(&self.list);
+        let entry = Entry {
+            id,
+            number: list.created + 1,
+            size,
+            block_size,
+            attached: false,
+        };
+        let path = self.folder.join(file_name(entry.number));
+        let backend = make_file(&path, size).and_then(|()| {
+            FileBackend::open(&path, false).map_err(|source| StoreError::Namespace { id, source })
+        });
+        let mut new = list.clone();
+        new.created = entry.number;
+        new.namespaces.push(entry);
+        let made = backend.and_then(|backend| {
+            self.write(&new)?;
+            Ok(backend)
+        });
+        match made {
+            Ok(backend) => {
+                *list = new;
+                Ok((entry, backend))
+            }
+            Err(failure) => {
+                let _ = fs::remove_file(&path);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Strikes a namespace off and removes its file, which lives on for those who have it open.
+    pub(crate) fn delete(&self, id: u32) -> Result<(), StoreError> {
+        let mut list = lock(&self.list);
+        let mut new = list.clone();
+        let at = new.namespaces.iter().position(|entry| entry.id == id);
+        let Some(entry) = at.map(|at| new.namespaces.remove(at)) else {
+            return Ok(());
+        };
+        self.write(&new)?;
+        *list = new;
+        let path = self.folder.join(file_name(entry.number));
+        fs::remove_file(&path).map_err(host("remove", &path))
+    }
+
+    /// Gives the namespace of this creation another identifier.
+    pub(crate) fn renumber(&self, number: u64, id: u32) -> Result<(), StoreError> {
+        let is_there = |entry: &&Entry| (entry.number, entry.id) == (number, id);
+        if lock(&self.list)
+            .namespaces
+            .iter()
+            .any(|entry| is_there(&entry))
+        {
+            return Ok(());
+        }
+        self.change(|list| {
+            for entry in list
+                .namespaces
+                .iter_mut()
+                .filter(|entry| entry.number == number)
+            {
+                entry.id = id;
+            }
+        })
+    }
+
+    /// Remembers whether a namespace, created or configured, is attached.
+    pub(crate) fn set_attached(&self, id: u32, attached: bool) -> Result<(), StoreError> {
+        self.change(|list| {
+            if let Some(entry) = list.namespaces.iter_mut().find(|entry| entry.id == id) {
+                entry.attached = attached;
+                return;
+            }
+            list.detached.retain(|other| *other != id);
+            if !attached {
+                list.detached.push(id);
+            }
+        })
+    }
+
+    /// Whether the guest has detached the configured namespace `id`.
+    pub(crate) fn is_detached(&self, id: u32) -> bool {
+        lock(&self.list).detached.contains(&id)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut List)) -> Result<(), StoreError> {
+        let mut list = lock(&self.list);
+        let mut new = list.clone();
+        change(&mut new);
+        self.write(&new)?;
+        *list = new;
+        Ok(())
+    }
+
+    fn write(&self, list: &List) -> Result<(), StoreError> {
+        let path = self.folder.join(LIST);
+        let text = serde_json::to_vec_pretty(list).map_err(io::Error::other);
+        text.and_then(|text| stable::replace(&path, &text))
+            .map_err(host("write", &path))
+    }
+
+    /// Removes what a kill between two steps left behind.
+    fn remove_unlisted(&self) -> Result<(), StoreError> {
+        let list = lock(&self.list);
+        let listed: Vec<_> = (list.namespaces.iter())
+            .map(|entry| file_name(entry.number))
+            .collect();
+        let failed = host("read", &self.folder);
+        for file in fs::read_dir(&self.folder).map_err(failed)? {
+            let name = file.map_err(host("read", &self.folder))?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let ours = name.starts_with("namespace-") && name.ends_with(".raw");
+            if ours && !listed.iter().any(|listed| listed == name) {
+                let path = self.folder.join(name);
+                fs::remove_file(&path).map_err(host("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn file_name(number: u64) -> String {
+    format!("namespace-{number}.raw")
+}
+
+fn host<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
+    move |source| StoreError::Host {
+        doing,
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+fn read_list(path: &Path) -> Result<List, StoreError> {
+    let wrong = |reason: String| StoreError::List {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(failure) if failure.kind() == ErrorKind::NotFound => {
+            return Ok(List {
+                version: VERSION,
+                created: 0,
+                namespaces: Vec::new(),
+                detached: Vec::new(),
+            });
+        }
+        Err(failure) => return Err(host("read", path)(failure)),
+    };
+    let list: List = serde_json::from_slice(&text).map_err(|failure| wrong(failure.to_string()))?;
+    if list.version != VERSION {
+        return Err(wrong(format!("its version is {}", list.version)));
+    }
+    Ok(list)
+}
+
+/// A sparse file, on stable storage with its name.
+fn make_file(path: &Path, size: u64) -> Result<(), StoreError> {
+    let make = || {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        file.set_len(size)?;
+        file.sync_all()?;
+        stable::sync_folder(path)
+    };
+    make().map_err(host("make", path))
+}
