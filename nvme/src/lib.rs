@@ -11,7 +11,6 @@
 //! - shadow doorbells;
 //! - Format and Sanitize;
 //! - interrupt coalescing;
-//! - the subsystem's reset and shutdown;
 //! - fused commands, metadata and protection information, reservations, the controller memory buffer.
 
 pub mod backend;

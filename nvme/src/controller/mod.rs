@@ -18,6 +18,7 @@ mod config;
 mod handshake;
 mod registers;
 mod session;
+mod subsystem;
 mod teardown;
 
 use std::sync::atomic::AtomicU32;

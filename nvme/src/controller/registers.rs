@@ -8,6 +8,7 @@ use devices::guest_acts::{Act, Handshake};
 
 use super::Controller;
 use super::behaviour::Models;
+use super::subsystem::Subsystem;
 use crate::faults::ShutdownFault;
 use crate::gate::lock;
 use crate::session::Session;
@@ -44,6 +45,8 @@ pub(super) struct Registers {
     pub(super) shutdown_fault: Option<ShutdownFault>,
     /// Enabled since the last power-on or completed shutdown.
     pub(super) used: bool,
+    /// What its resets and shutdowns leave behind. Resets of the controller do not end it.
+    pub(super) subsystem: Subsystem,
 }
 
 /// See the header of [`controller`](super).
@@ -83,6 +86,10 @@ impl Controller {
             .with_css(1 | 1 << 6)
             // Ready with media.
             .with_crms(1)
+            // The subsystem can be reset and shut down, all of it at once.
+            .with_cps(0b11)
+            .with_nssrs(true)
+            .with_nsss(true)
     }
 
     /// Reads the 32-bit register at `offset`.
@@ -119,6 +126,9 @@ impl Controller {
             offset::INTMS => self.mask_interrupts(value, 0),
             offset::INTMC => self.mask_interrupts(0, value),
             offset::CC => self.write_cc(Configuration::from(value)),
+            offset::CSTS => self.write_status(ControllerStatus::from(value)),
+            offset::NSSR => self.reset_subsystem(value),
+            offset::NSSD => self.shut_subsystem(value),
             offset::AQA | offset::ASQ | offset::ASQ_HIGH | offset::ACQ | offset::ACQ_HIGH => {
                 lock(&self.registers).write_admin_queue(at, value);
             }
@@ -151,42 +161,53 @@ impl Controller {
             self.enable(&mut registers);
         }
         if new.shn() != 0 && old.shn() != new.shn() {
-            let (kind, act) = if new.shn() == 2 {
-                (ShutdownKind::Abrupt, Act::ShutdownAbrupt)
-            } else {
-                (ShutdownKind::Normal, Act::ShutdownNormal)
+            let kind = match new.shn() {
+                2 => ShutdownKind::Abrupt,
+                _ => ShutdownKind::Normal,
             };
-            let now = Instant::now();
-            // A shutdown under way or complete is not begun again before a reset.
-            let begins = registers.shutdown == Shutdown::Normal;
-            let modelled = match begins {
-                true => self.draw_shutdown(&mut registers, kind),
-                false => Duration::ZERO,
-            };
-            acts.change(|acts| {
-                acts.note(act, now);
-                if begins {
-                    acts.handshake = Some(Handshake {
-                        abrupt: kind == ShutdownKind::Abrupt,
-                        modelled,
-                        ..Handshake::begin(now)
-                    });
-                }
-            });
-            if begins {
-                registers.epoch += 1;
-                registers.shutdown = Shutdown::Occurring {
-                    timer: false,
-                    flush: false,
-                };
-                if registers.shutdown_fault == Some(ShutdownFault::Fatal) {
-                    registers.fail("a fault of shutdowns is set");
-                }
-                after.service = registers.pending.replace(now + modelled).is_none();
-            }
+            after.service = self.ask_shutdown(&mut registers, kind);
         }
         drop(registers);
         self.finish(after);
+    }
+}
+
+impl Controller {
+    /// A shutdown is asked for. Returns whether the control thread has to begin it.
+    pub(super) fn ask_shutdown(&self, registers: &mut Registers, kind: ShutdownKind) -> bool {
+        let act = match kind {
+            ShutdownKind::Abrupt => Act::ShutdownAbrupt,
+            ShutdownKind::Normal => Act::ShutdownNormal,
+        };
+        let now = Instant::now();
+        // A shutdown under way or complete is not begun again before a reset.
+        let begins = registers.shutdown == Shutdown::Normal;
+        let modelled = match begins {
+            true => self.draw_shutdown(registers, kind),
+            false => Duration::ZERO,
+        };
+        self.drive.endpoint.acts().change(|acts| {
+            acts.note(act, now);
+            if begins {
+                acts.handshake = Some(Handshake {
+                    abrupt: kind == ShutdownKind::Abrupt,
+                    modelled,
+                    ..Handshake::begin(now)
+                });
+            }
+        });
+        if !begins {
+            return false;
+        }
+        registers.epoch += 1;
+        registers.shutdown = Shutdown::Occurring {
+            timer: false,
+            flush: false,
+        };
+        if registers.shutdown_fault == Some(ShutdownFault::Fatal) {
+            registers.fail("a fault of shutdowns is set");
+        }
+        registers.pending.replace(now + modelled).is_none()
     }
 }
 
@@ -202,6 +223,8 @@ impl Registers {
             .with_rdy(rdy)
             .with_cfs(cfs || self.fatal)
             .with_shst(self.shutdown.status())
+            .with_nssro(self.subsystem.was_reset)
+            .with_st(self.subsystem.is_shut)
     }
 
     /// AQA, ASQ and ACQ outlive controller resets and are locked while EN is 1.
@@ -259,15 +282,19 @@ impl Registers {
             models: _,
             shutdown_fault: _,
             used,
+            subsystem,
         } = self;
         *cc = Configuration::new();
         *aqa = AdminQueueAttributes::new();
         (*asq, *acq) = (0, 0);
-        *shutdown = Shutdown::Normal;
-        *epoch += 1;
-        *pending = None;
+        if !subsystem.is_shut {
+            *shutdown = Shutdown::Normal;
+            *epoch += 1;
+            *pending = None;
+        }
         *flush_again = false;
         *fatal = false;
-        *used = false;
+        // What a shutdown of the subsystem completes, it completes after the reset too.
+        *used &= subsystem.is_shut;
     }
 }

@@ -19,7 +19,7 @@ const DRAIN_BOUND: Duration = Duration::from_secs(10);
 impl Controller {
     /// EN is 1: makes a session, unless an old one still drains; then its end comes back here.
     pub(super) fn enable(&self, registers: &mut Registers) {
-        if matches!(registers.state, State::Draining { .. }) {
+        if matches!(registers.state, State::Draining { .. }) || registers.subsystem.is_shut {
             return;
         }
         registers.state = match self.begin(registers) {
@@ -65,11 +65,14 @@ impl Controller {
     pub(super) fn close(&self, registers: &mut Registers, ready: bool) -> Aftermath {
         self.session.store(None);
         self.drive.interrupt_mask.store(0, Ordering::Release);
-        registers.shutdown = Shutdown::Normal;
-        registers.pending = None;
-        registers.flush_again = false;
+        // The shutdown of the whole subsystem goes on.
+        if !registers.subsystem.is_shut {
+            registers.shutdown = Shutdown::Normal;
+            registers.pending = None;
+            registers.flush_again = false;
+            self.drive.engine.disarm(self.timer(TimerKind::Shutdown));
+        }
         registers.fatal = false;
-        self.drive.engine.disarm(self.timer(TimerKind::Shutdown));
         let mut after = Aftermath::default();
         registers.state = match std::mem::take(&mut registers.state) {
             State::Idle | State::Refused => State::Idle,

@@ -25,6 +25,7 @@ impl Controller {
     fn quiesce(&self, by: Deadline) -> Result<(), ShutdownError> {
         let mut registers = lock(&self.registers);
         self.drive.logs.count_power_cycle(registers.is_safe());
+        registers.end_subsystem_shutdown();
         let after = self.close(&mut registers, false);
         registers.power_on();
         let session = registers.draining();

@@ -18,6 +18,8 @@ pub mod offset {
     pub const CC: u64 = 0x14;
     /// Controller status.
     pub const CSTS: u64 = 0x1C;
+    /// NVM subsystem reset.
+    pub const NSSR: u64 = 0x20;
     /// Admin queue attributes.
     pub const AQA: u64 = 0x24;
     /// Admin submission queue base address, 8 bytes.
@@ -28,6 +30,8 @@ pub mod offset {
     pub const ACQ: u64 = 0x30;
     /// Upper half of the admin completion queue base address.
     pub const ACQ_HIGH: u64 = 0x34;
+    /// NVM subsystem shutdown.
+    pub const NSSD: u64 = 0x64;
     /// Controller ready time-outs.
     pub const CRTO: u64 = 0x68;
     /// The first doorbell.

@@ -17,3 +17,4 @@ mod queues;
 mod registers;
 mod ring;
 mod shutdown;
+mod subsystem;
