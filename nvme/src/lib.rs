@@ -1,13 +1,12 @@
 //! The emulated NVMe controller of Sundown: NVM Express base specification 2.0, NVM command set 1.0,
 //! over PCI Express.
 //!
-//! Layers, each knowing only those before it: [`spec`] (layouts); [`backend`], `prp`, `gate` and
+//! Layers, each knowing only those before it: [`spec`] (layouts); [`backend`], `data_pointer`, `gate` and
 //! [`engine`] (storage, guest memory, threads); `queue`, `namespace`, `drive` (what outlives a reset),
 //! `session` (what a reset ends); `io` and `admin` (commands); [`faults`] (what is made to go wrong);
 //! [`controller`] (registers, shutdown, teardown) and `pci` (the function).
 //!
 //! Not implemented, and not claimed by Identify:
-//! - SGLs;
 //! - shadow doorbells;
 //! - Format and Sanitize;
 //! - interrupt coalescing;
@@ -21,6 +20,7 @@ pub mod shutdown;
 pub mod spec;
 
 mod admin;
+mod data_pointer;
 mod doorbells;
 mod drive;
 mod gate;
@@ -30,7 +30,6 @@ mod logs;
 mod namespace;
 mod namespaces;
 mod pci;
-mod prp;
 mod queue;
 mod respond;
 mod session;
@@ -40,8 +39,8 @@ mod uncorrectable;
 
 pub use backend::{Backend, BackendError, FileBackend, MemoryBackend, NullBackend};
 pub use controller::{Connections, Controller, ControllerConfig, ControllerError, NamespaceConfig};
+pub use devices::memory::GuestSlice;
 pub use engine::Engine;
-pub use prp::GuestSlice;
 pub use shutdown::{Behaviour, ShutdownModel};
 pub use store::{NamespaceStore, StoreError};
 

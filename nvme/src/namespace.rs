@@ -9,9 +9,9 @@ use tracing::warn;
 use crate::backend::{Backend, Durability};
 use crate::engine::{Ended, Lane};
 use crate::identity::NamespaceNames;
-use crate::prp::GuestSlice;
 use crate::spec::Status;
 use crate::uncorrectable::Uncorrectable;
+use devices::memory::GuestSlice;
 
 /// See the module's header.
 pub(crate) struct Namespace {

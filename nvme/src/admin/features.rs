@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use super::events::{self, Event};
 use super::give;
+use crate::data_pointer::DataPointer;
 use crate::drive::Drive;
 use crate::gate::lock;
-use crate::prp::DataPointer;
 use crate::session::Session;
 use crate::spec::feature;
 use crate::spec::{ALL_NAMESPACES, Status, Submission};

@@ -15,7 +15,7 @@ pub(crate) use events::{AsyncEvents, Event, deliver as deliver_events, raise as 
 pub(crate) use features::Features;
 pub(crate) use queues::MAX_ENTRIES;
 
-use crate::prp::DataPointer;
+use crate::data_pointer::DataPointer;
 use crate::respond::Outcome;
 use crate::session::Session;
 use crate::spec::command::admin;

@@ -7,9 +7,9 @@ use tracing::warn;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{events, identify};
+use crate::data_pointer::DataPointer;
 use crate::drive::Drive;
 use crate::namespaces::created_namespace;
-use crate::prp::DataPointer;
 use crate::respond::{Deferred, Outcome};
 use crate::session::Session;
 use crate::spec::identify::{self as layout, CSI_NVM};

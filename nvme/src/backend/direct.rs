@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::prp::GuestSlice;
+use devices::memory::GuestSlice;
 
 /// What every host can do.
 const SAFE_ALIGNMENT: u64 = 4096;

@@ -15,8 +15,8 @@ use arc_swap::ArcSwapOption;
 
 use super::direct::{Direct, alignment_of_slices};
 use super::{Backend, BackendError, Durability};
-use crate::prp::GuestSlice;
 use crate::spec::BLOCK;
+use devices::memory::GuestSlice;
 
 /// Most vectors of one call (IOV_MAX of Linux).
 const VECTORS: usize = 1024;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{PoisonError, RwLock};
 
 use super::{Backend, Durability};
-use crate::prp::GuestSlice;
+use devices::memory::GuestSlice;
 
 /// Storage in host memory. The host gives pages as they are written.
 #[derive(Debug)]

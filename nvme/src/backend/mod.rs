@@ -17,7 +17,7 @@ pub use null::NullBackend;
 
 pub(crate) use direct::alignment;
 
-use crate::prp::GuestSlice;
+use devices::memory::GuestSlice;
 
 /// When a write counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Backend, Durability};
-use crate::prp::GuestSlice;
+use devices::memory::GuestSlice;
 
 /// Storage that keeps nothing, to measure everything else.
 #[derive(Debug)]

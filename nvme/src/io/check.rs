@@ -1,8 +1,8 @@
 //! Compare and Verify (NVM command set 1.0, sections 3.2.1 and 3.2.5): data is read, and nobody gets it.
 
 use super::transfer::transfer_extent;
+use crate::data_pointer::DataPointer;
 use crate::namespace::{Extent, Namespace};
-use crate::prp::DataPointer;
 use crate::session::Session;
 use crate::spec::{Status, Submission};
 

@@ -4,8 +4,8 @@
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::transfer;
+use crate::data_pointer::DataPointer;
 use crate::namespace::Namespace;
-use crate::prp::DataPointer;
 use crate::respond::Outcome;
 use crate::session::Session;
 use crate::spec::{DsmRange, Status, Submission};

@@ -4,8 +4,8 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{check, transfer};
 use crate::backend::Durability;
+use crate::data_pointer::DataPointer;
 use crate::namespace::Namespace;
-use crate::prp::DataPointer;
 use crate::session::Session;
 use crate::spec::{CopyRange, Status, Submission};
 

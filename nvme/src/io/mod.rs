@@ -23,11 +23,14 @@ const MAX_TRANSFER: u64 = crate::spec::PAGE << MDTS;
 
 pub(crate) use copy::{MAX_COPY, MAX_RANGE, MAX_RANGES};
 
+/// CDW0.PSDT, in the byte of the flags.
+const PSDT: u8 = 0b1100_0000;
+
 /// Executes an I/O command, where `ring` says whether the thread has one. Guest values are in `command`,
 /// copied once.
 pub(crate) fn execute(session: &Arc<Session>, command: &Submission, ring: bool) -> Outcome {
-    // Neither fused commands nor SGLs are supported, and Identify says so.
-    if command.flags != 0 {
+    // No fused commands, and no kind of data pointer beyond PRP and the two of SGL.
+    if command.flags & !PSDT != 0 || command.flags & PSDT == PSDT {
         return Outcome::Done(Err(Status::INVALID_FIELD));
     }
     if command.opcode == io::FLUSH && command.nsid == ALL_NAMESPACES {

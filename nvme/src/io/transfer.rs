@@ -7,9 +7,9 @@ use devices::memory::Access;
 
 use super::{MAX_TRANSFER, on, on_lane};
 use crate::backend::{Durability, alignment};
+use crate::data_pointer::DataPointer;
 use crate::engine::{Action, Transfer, Vectors};
 use crate::namespace::{Extent, Kind, Namespace};
-use crate::prp::DataPointer;
 use crate::respond::{Outcome, Responder, Work};
 use crate::session::Session;
 use crate::spec::{Status, Submission};

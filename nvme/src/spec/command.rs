@@ -137,6 +137,40 @@ impl CopyRange {
 }
 
 const _: () = assert!(size_of::<CopyRange>() == 32);
+/// A descriptor of a scatter gather list (base 2.0, figure 94).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct SglDescriptor {
+    /// Where the data or the next segment is.
+    pub address: u64,
+    /// Bytes of it.
+    pub length: u32,
+    reserved: [u8; 3],
+    /// Type in bits 7:4, subtype in bits 3:0.
+    pub identifier: u8,
+}
+
+impl SglDescriptor {
+    /// A descriptor of `length` bytes at `address`.
+    pub fn new(identifier: u8, address: u64, length: u32) -> Self {
+        Self {
+            address,
+            length,
+            reserved: [0; 3],
+            identifier,
+        }
+    }
+}
+
+/// SGL descriptor types with the subtype of an address (base 2.0, figures 95 and 96).
+#[expect(missing_docs, reason = "the names are the specification's")]
+pub mod sgl {
+    pub const DATA_BLOCK: u8 = 0x00;
+    pub const SEGMENT: u8 = 0x20;
+    pub const LAST_SEGMENT: u8 = 0x30;
+}
+
+const _: () = assert!(size_of::<SglDescriptor>() == 16);
 const _: () = assert!(size_of::<Submission>() == 64);
 const _: () = assert!(size_of::<Completion>() == 16);
 const _: () = assert!(size_of::<DsmRange>() == 16);

@@ -30,6 +30,10 @@ impl Status {
     pub const INVALID_NAMESPACE: Self = generic(0x0B).permanent();
     pub const COMMAND_SEQUENCE_ERROR: Self = generic(0x0C).permanent();
     pub const OPERATION_DENIED: Self = generic(0x15).permanent();
+    pub const INVALID_SGL_SEGMENT: Self = generic(0x0D).permanent();
+    pub const INVALID_SGL_COUNT: Self = generic(0x0E).permanent();
+    pub const DATA_SGL_LENGTH_INVALID: Self = generic(0x0F).permanent();
+    pub const SGL_TYPE_INVALID: Self = generic(0x11).permanent();
     pub const PRP_OFFSET_INVALID: Self = generic(0x13).permanent();
     pub const NAMESPACE_WRITE_PROTECTED: Self = generic(0x20).permanent();
     pub const LBA_OUT_OF_RANGE: Self = generic(0x80).permanent();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use crate::backend::{Backend, Durability, MemoryBackend};
-use crate::prp::GuestSlice;
+use devices::memory::GuestSlice;
 
 /// See the module's header.
 pub(super) struct TestBackend {

@@ -144,7 +144,8 @@ fn bad_commands_get_their_status() {
             with(|command| command.opcode = 0x7E),
             Status::INVALID_OPCODE,
         ),
-        (with(|command| command.flags = 0x40), Status::INVALID_FIELD),
+        (with(|command| command.flags = 0xC0), Status::INVALID_FIELD),
+        (with(|command| command.flags = 0x20), Status::INVALID_FIELD),
         (with(|command| command.flags = 1), Status::INVALID_FIELD),
         (
             with(|command| command.prp1 = DATA + 1),

@@ -16,5 +16,6 @@ mod namespaces;
 mod queues;
 mod registers;
 mod ring;
+mod sgl;
 mod shutdown;
 mod subsystem;

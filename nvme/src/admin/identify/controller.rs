@@ -13,6 +13,8 @@ use crate::spec::identify::Controller;
 
 /// CNTLID: the subsystem's one controller.
 pub(crate) const CONTROLLER_ID: u16 = 0;
+/// SGLs for I/O commands: data blocks of any address and length, lists longer than the data.
+const SGL_SUPPORT: u32 = 1 | 1 << 18;
 /// ONCS: Compare, Write Uncorrectable, Dataset Management, Write Zeroes, select and save in features,
 /// timestamp, Verify, Copy.
 const OPTIONAL_COMMANDS: u16 = 0b11111 | 1 << 6 | 1 << 7 | 1 << 8;
@@ -82,6 +84,7 @@ pub(super) fn data(drive: &Drive) -> Controller {
         data.mnan = data.nn;
     }
     data.oncs = OPTIONAL_COMMANDS;
+    data.sgls = SGL_SUPPORT;
     data.cdfs = COPY_FORMATS;
     data.vwc = FLUSHES_ALL | if drive.write_cache { WRITE_CACHE } else { 0 };
     // AWUN and AWUPF: one block, as the host's page cache may be cut off between two pages of a write.

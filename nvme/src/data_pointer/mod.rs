@@ -1,19 +1,17 @@
-//! Physical region pages: from a command's two entries to the stretches of guest memory they name
-//! (base 2.0, section 4.1.1). Every entry is read once and checked before anything is moved.
+//! Where a command's data lies in guest memory, by PRP entries or by a scatter gather list (base 2.0,
+//! section 4.1). Every entry is read once and checked before anything is moved.
 
-use devices::memory::{Access, GuestMemory, MemoryMap};
+mod prp;
+mod sgl;
+
+use devices::memory::{Access, GuestMemory, GuestSlice, MemoryMap};
 use smallvec::SmallVec;
 use vm_memory::{GuestAddress, VolatileSlice};
 
 use crate::engine::Vectors;
-use crate::spec::{PAGE, Status, Submission};
+use crate::spec::{Status, Submission};
 
-/// Entries of a full page of a PRP list.
-const LIST_ENTRIES: usize = (PAGE / 8) as usize;
-
-pub use devices::memory::GuestSlice;
-
-/// The guest memory of a command's data, in order, adjoining pages merged.
+/// The guest memory of a command's data, in order, adjoining stretches merged.
 #[derive(Debug, Default)]
 pub(crate) struct DataPointer {
     stretches: SmallVec<[(u64, usize); 4]>,
@@ -23,28 +21,19 @@ pub(crate) struct DataPointer {
 pub(crate) type Slices<'a> = SmallVec<[GuestSlice<'a>; 4]>;
 
 impl DataPointer {
-    /// Follows the PRP entries of `command` for `length` bytes (not zero).
+    /// Follows the data pointer of `command`, of the kind that its flags say, for `length` bytes (not
+    /// zero).
     pub(crate) fn of(
         memory: &GuestMemory,
         command: &Submission,
         length: usize,
     ) -> Result<Self, Status> {
         let mut pointer = Self::default();
-        let (first, second) = (command.prp1, command.prp2);
-        if !first.is_multiple_of(4) {
-            return Err(Status::PRP_OFFSET_INVALID);
-        }
-        let page = PAGE as usize;
-        let in_first = length.min(page - (first % PAGE) as usize);
-        pointer.push(first, in_first);
-        let left = length - in_first;
-        if left > page {
-            pointer.follow_list(memory, second, left)?;
-        } else if left > 0 {
-            if !second.is_multiple_of(PAGE) {
-                return Err(Status::PRP_OFFSET_INVALID);
-            }
-            pointer.push(second, left);
+        // CDW0.PSDT. The two kinds of SGL differ in the metadata pointer, which nothing here uses.
+        match command.flags >> 6 {
+            0 => pointer.follow_prp(memory, command, length)?,
+            1 | 2 => pointer.follow_sgl(memory, command, length)?,
+            _ => return Err(Status::INVALID_FIELD),
         }
         let inside = |&(at, bytes): &(u64, usize)| memory.check_range(GuestAddress(at), bytes);
         if pointer.stretches.iter().all(inside) {
@@ -147,51 +136,6 @@ impl DataPointer {
             data = rest;
         }
         Ok(())
-    }
-
-    /// The first list may begin within its page, the following ones begin theirs: that also bounds the
-    /// walk, as every list but the first moves it on.
-    fn follow_list(
-        &mut self,
-        memory: &GuestMemory,
-        list: u64,
-        mut left: usize,
-    ) -> Result<(), Status> {
-        if !list.is_multiple_of(8) {
-            return Err(Status::PRP_OFFSET_INVALID);
-        }
-        let page = PAGE as usize;
-        let mut at = list;
-        loop {
-            let wanted = left.div_ceil(page);
-            let fit = LIST_ENTRIES - (at % PAGE / 8) as usize;
-            let count = wanted.min(fit);
-            let mut raw = [0; PAGE as usize];
-            let raw = &mut raw[..count * 8];
-            memory
-                .read_slice(raw, GuestAddress(at))
-                .map_err(|_| Status::DATA_TRANSFER_ERROR)?;
-            let (entries, _) = raw.as_chunks::<8>();
-            // The last entry of a full page leads on where one entry is not enough.
-            let chained = wanted > fit;
-            let data = &entries[..count - usize::from(chained)];
-            for entry in data {
-                let entry = u64::from_le_bytes(*entry);
-                if !entry.is_multiple_of(PAGE) {
-                    return Err(Status::PRP_OFFSET_INVALID);
-                }
-                let bytes = left.min(page);
-                self.push(entry, bytes);
-                left -= bytes;
-            }
-            match entries.last() {
-                Some(next) if chained => at = u64::from_le_bytes(*next),
-                _ => return Ok(()),
-            }
-            if !at.is_multiple_of(PAGE) {
-                return Err(Status::PRP_OFFSET_INVALID);
-            }
-        }
     }
 
     fn push(&mut self, at: u64, bytes: usize) {

@@ -1,6 +1,9 @@
 //! PRP entries and lists as a driver lays them out, and as none should.
 
+mod sgl;
+
 use super::*;
+use crate::spec::PAGE;
 use proptest::prelude::*;
 
 const MEMORY: u64 = 16 << 20;
