@@ -47,6 +47,36 @@ pub fn build_static(arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     executables(&String::from_utf8_lossy(&output.stdout))
 }
 
+/// Builds what the arguments name for this machine, in the profile that the caller was built in. Returns
+/// each executable by its target's name.
+///
+/// # Errors
+/// As for [`build_static`].
+pub fn build_here(arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    let profile = if cfg!(debug_assertions) {
+        "dev"
+    } else {
+        "release"
+    };
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(workspace::root())
+        .args(["build", "--profile", profile])
+        .args(["--message-format", "json-render-diagnostics"])
+        .args(arguments)
+        .env_remove("CARGO_MANIFEST_DIR")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("could not run cargo; is it on PATH?")?;
+    if !output.status.success() {
+        bail!(
+            "the build for the test failed (cargo build {}); see cargo's lines above",
+            arguments.join(" ")
+        );
+    }
+    executables(&String::from_utf8_lossy(&output.stdout))
+}
+
 /// A copy without debug information under the lab's target folder: an initramfs is
 /// memory. Without `strip` on the machine it is the file itself.
 ///

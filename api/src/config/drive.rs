@@ -2,12 +2,44 @@
 
 use super::tree::Place;
 use super::validate::given_path;
-use super::{ConfigError, NvmeConfig};
+use super::{ConfigError, DeviceConfig, NvmeConfig, VmConfig};
 use crate::error::ErrorCode;
+use crate::json;
 
 const NAMESPACES: usize = 256;
 const CAPACITY_UNIT: u64 = 4096;
 const BLOCK_SIZES: [u32; 2] = [512, 4096];
+
+/// Where the drive stands in the machine that it is checked in.
+const ALONE: &str = "pci[0].";
+
+impl NvmeConfig {
+    /// Reads a drive that stands alone in its document, for a device process, and validates it as one of a
+    /// machine. Its place on a bus and its part in a teardown have no meaning there and are not refused.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn from_json(document: &[u8]) -> Result<Self, ConfigError> {
+        let device: DeviceConfig = json::from_slice(document)?;
+        let mut machine: VmConfig = json::from_slice(br#"{ "payload": { "kernel": "/" } }"#)?;
+        machine.pci.push(device);
+        machine.validate().map_err(|error| ConfigError {
+            message: error.message.replace(ALONE, ""),
+            field: error.field.map(|field| field.replace(ALONE, "")),
+            ..error
+        })?;
+        match machine.pci.pop() {
+            Some(DeviceConfig::Nvme(drive)) => Ok(drive),
+            other => {
+                let class = other.as_ref().map_or("nothing", DeviceConfig::class);
+                let message = format!(
+                    "`type` is `{class}`: a device process serves one drive, of the type `nvme`"
+                );
+                Err(ConfigError::new(ErrorCode::OutOfRange, message).at("type"))
+            }
+        }
+    }
+}
 
 /// Checks identity and namespaces.
 pub(super) fn validate(place: &Place<'_>, drive: &NvmeConfig) -> Result<(), ConfigError> {

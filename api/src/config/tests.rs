@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::error::ErrorCode;
 
+mod alone;
 mod behaviour;
 mod document;
 mod hierarchy;

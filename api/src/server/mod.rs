@@ -29,7 +29,7 @@ use crate::request::Submit;
 
 pub(crate) use routes::Document;
 pub use routes::{BASE, ROUTES, Route};
-use socket::SocketFile;
+pub use socket::{SocketFile, bind};
 
 /// How many connections are served at once; more wait in the socket's backlog.
 pub const CONNECTIONS: usize = 128;
@@ -63,17 +63,17 @@ pub struct ServerConfig {
 pub enum ServerError {
     /// Another process answers on the socket.
     #[error(
-        "making the API socket `{0}`: another process is listening on it; stop that process, or choose another path"
+        "making the socket `{0}`: another process is listening on it; stop that process, or choose another path"
     )]
     InUse(PathBuf),
     /// There is a file that is no socket.
     #[error(
-        "making the API socket `{0}`: there is a file of this name that is no socket; choose another path"
+        "making the socket `{0}`: there is a file of this name that is no socket; choose another path"
     )]
     NotASocket(PathBuf),
     /// The system refused the socket.
     #[error(
-        "making the API socket `{path}`: {doing}; check that the directory exists and may be written to"
+        "making the socket `{path}`: {doing}; check that the directory exists and may be written to"
     )]
     Socket {
         /// The socket's path.
@@ -144,7 +144,7 @@ pub fn start(
 ) -> Result<ServerHandle, ServerError> {
     let (listener, socket) = match config.listen {
         Listen::Path(path) => {
-            let (listener, file) = socket::bind(path)?;
+            let (listener, file) = bind(path)?;
             (listener, Some(file))
         }
         Listen::Inherited(descriptor) => (socket::inherit(descriptor)?, None),

@@ -1,4 +1,4 @@
-//! The API's socket file: made with mode 0600, in the place of a stale one but never of a live one, and
+//! A server's socket file, the API's and a device process's: made with mode 0600, in the place of a stale one but never of a live one, and
 //! removed when the server stops.
 
 use std::fs::{self, File, Permissions};
@@ -17,14 +17,15 @@ const BACKLOG: i32 = 128;
 
 /// A socket file that was made here. Removed when dropped, unless another has taken its place.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
 }
 
 impl SocketFile {
-    pub(super) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -34,13 +35,16 @@ impl Drop for SocketFile {
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(%error, path = %self.path.display(), "removing the API socket");
+            tracing::warn!(%error, path = %self.path.display(), "removing the socket");
         }
     }
 }
 
-/// Makes the socket file and listens on it.
-pub(super) fn bind(path: PathBuf) -> Result<(UnixListener, SocketFile), ServerError> {
+/// Makes the socket file with mode 0600, in the place of a stale one, and listens on it without blocking.
+///
+/// # Errors
+/// When another process listens on it, when a file that is no socket is there, or what the system said.
+pub fn bind(path: PathBuf) -> Result<(UnixListener, SocketFile), ServerError> {
     let bound = bind_to(&path);
     let (socket, identity) = match bound {
         Ok(bound) => bound,

@@ -11,10 +11,13 @@
 //!    └─────────── Blocked + pending ─────────────────┘ fires once
 //! ```
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwapOption;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{locked, read_registers, write_registers};
@@ -65,13 +68,18 @@ impl MsixLayout {
 
 struct Vector {
     event: EventFd,
+    /// Signalled in its place: see [`Msix::connect`].
+    elsewhere: ArcSwapOption<File>,
     gate: AtomicU8,
 }
 
 impl Vector {
     fn send(&self) {
         // A full counter means that the interrupt is already on its way.
-        let _ = self.event.write(1);
+        let _ = match &*self.elsewhere.load() {
+            Some(event) => (&**event).write_all(&1_u64.to_ne_bytes()),
+            None => self.event.write(1),
+        };
     }
 
     fn signal(&self) {
@@ -178,6 +186,7 @@ impl Msix {
                 let event = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
                 Ok(Vector {
                     event,
+                    elsewhere: ArcSwapOption::empty(),
                     gate: AtomicU8::new(OFF),
                 })
             })
@@ -230,6 +239,25 @@ impl Msix {
         self.vectors
             .get(usize::from(vector))
             .map(|vector| &vector.event)
+    }
+
+    /// Has signals of `vector` written to `event`, an eventfd that does not block, in place of its own;
+    /// with `None` to its own again. For whoever has vectors beyond this process.
+    pub fn connect(&self, vector: u16, event: Option<OwnedFd>) {
+        if let Some(vector) = self.vectors.get(usize::from(vector)) {
+            let event = event.map(|event| Arc::new(File::from(event)));
+            vector.elsewhere.store(event);
+        }
+    }
+
+    /// Masks or unmasks `vector` as a guest does in the table.
+    pub fn set_masked(&self, vector: u16, masked: bool) {
+        let mut table = locked(&self.table);
+        let index = usize::from(vector);
+        if let Some(entry) = table.entries.get_mut(index) {
+            entry.control = u32::from(masked);
+            self.apply(&mut table, index..=index);
+        }
     }
 
     /// Where table and pending bits are.

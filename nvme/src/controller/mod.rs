@@ -25,6 +25,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
+use devices::pci::Msix;
 
 pub use config::{
     Connections, ControllerConfig, ControllerError, MAX_IO_QUEUES, MAX_NAMESPACES, NamespaceConfig,
@@ -133,6 +134,11 @@ impl Controller {
             .iter()
             .map(|namespace| namespace.backend().size())
             .collect()
+    }
+
+    /// The function's MSI-X, for whoever has its vectors beyond this process.
+    pub fn msix(&self) -> Option<&Arc<Msix>> {
+        self.drive.endpoint.msix()
     }
 
     fn timer(&self, kind: TimerKind) -> TimerKey {

@@ -106,6 +106,9 @@ impl<'a> Connection<'a> {
                 Err(error) => break Ended::Client(error.to_string()),
             }
         };
+        if matches!(ended, Ended::Stopped) && self.memory.is_some() {
+            self.device.leave();
+        }
         self.sender.close();
         if let Some(memory) = self.memory.take() {
             memory.close();

@@ -72,6 +72,9 @@ pub trait Device {
     /// A client has come; its memory, where it is not mapped, is asked for through `memory`.
     fn attach(&self, memory: &PeerMemory);
 
+    /// The server closes the connection of its own accord, soon after this.
+    fn leave(&self);
+
     /// The client has gone: its memory, its descriptors and what it did to the device go too. Returns
     /// when nothing of the device uses them, or when that has taken too long.
     fn detach(&self);

@@ -265,6 +265,35 @@ fn no_interrupt_is_lost_between_masking_and_signalling() {
     });
 }
 
+#[test]
+fn a_connected_vector_signals_elsewhere_until_it_is_disconnected() {
+    use std::os::fd::{FromRawFd, IntoRawFd};
+    let (msix, _) = msix(2);
+    msix.set_control(ENABLE);
+    let elsewhere = EventFd::new(libc::EFD_NONBLOCK).unwrap();
+    let theirs = elsewhere.try_clone().unwrap().into_raw_fd();
+    // SAFETY: the descriptor was just given up by its owner.
+    #[allow(unsafe_code)]
+    let theirs = unsafe { OwnedFd::from_raw_fd(theirs) };
+    msix.connect(1, Some(theirs));
+    msix.signal(1);
+    assert!(elsewhere.read().is_err(), "masked");
+    assert!(msix.is_pending(1));
+    msix.set_masked(1, false);
+    assert_eq!(elsewhere.read().unwrap(), 1);
+    msix.signal(1);
+    assert_eq!(elsewhere.read().unwrap(), 1);
+    assert_eq!(msix.arrived(1), 0);
+    msix.connect(1, None);
+    msix.signal(1);
+    assert_eq!(msix.arrived(1), 1);
+    msix.set_masked(1, true);
+    msix.signal(1);
+    assert_eq!(msix.arrived(1), 0);
+    msix.connect(9, None);
+    msix.set_masked(9, false);
+}
+
 proptest! {
     #[test]
     fn no_access_panics(
