@@ -1,11 +1,12 @@
 //! The drive: what outlives every reset of its controller. Identity, namespaces, logs, and its
 //! connections to the machine.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use devices::memory::GuestMemory;
 use devices::pci::EndpointConfig;
+use tracing::warn;
 
 use crate::engine::{Engine, Lane};
 use crate::faults::Faults;
@@ -14,6 +15,7 @@ use crate::identity::Identity;
 use crate::logs::Logs;
 use crate::namespace::Namespace;
 use crate::namespaces::Namespaces;
+use crate::sanitize::Sanitize;
 use crate::spec::{Status, Submission};
 use crate::store::Store;
 
@@ -36,6 +38,9 @@ pub(crate) struct Drive {
     pub(crate) engine: Arc<Engine>,
     pub(crate) endpoint: EndpointConfig,
     pub(crate) faults: Faults,
+    pub(crate) sanitize: Sanitize,
+    /// Its files are closed.
+    pub(crate) released: AtomicBool,
     /// Tells this drive's timers from others'.
     pub(crate) number: u64,
     /// Spreads the queues of different drives over the I/O threads.
@@ -62,6 +67,35 @@ impl Drive {
                 .unwrap_or(first);
         }
         self.logs.record_error(sq_id, command, status, first);
+    }
+
+    /// Gives a namespace blocks of another size, and remembers that where there is a place for it.
+    pub(crate) fn set_block_size(
+        &self,
+        namespace: &Namespace,
+        block_size: u32,
+    ) -> Result<(), Status> {
+        if let Some(store) = &self.store {
+            store
+                .set_block_size(namespace.id, block_size)
+                .map_err(|failure| {
+                    warn!(drive = %self.id, "a format cannot be remembered: {failure}");
+                    Status::INTERNAL_ERROR
+                })?;
+        }
+        namespace.set_block_size(block_size);
+        Ok(())
+    }
+
+    /// Bytes ever written to its namespaces, by whatever command.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        let namespaces = self.namespaces.all();
+        let written = namespaces.iter().map(|namespace| namespace.written_bytes());
+        written.sum()
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
     }
 
     pub(crate) fn vectors(&self) -> u16 {

@@ -8,7 +8,6 @@
 //!
 //! Not implemented, and not claimed by Identify:
 //! - shadow doorbells;
-//! - Format and Sanitize;
 //! - interrupt coalescing;
 //! - fused commands, metadata and protection information, reservations, the controller memory buffer.
 
@@ -23,6 +22,7 @@ mod admin;
 mod data_pointer;
 mod doorbells;
 mod drive;
+mod erase;
 mod gate;
 mod identity;
 mod io;
@@ -32,6 +32,7 @@ mod namespaces;
 mod pci;
 mod queue;
 mod respond;
+mod sanitize;
 mod session;
 mod stable;
 mod store;

@@ -26,12 +26,23 @@ pub(crate) struct Namespace {
     block_shift: AtomicU8,
     /// Whether the controller has it.
     attached: AtomicBool,
+    /// It is being formatted: it serves nobody.
+    formatting: AtomicBool,
     /// What a host made unreadable.
     uncorrectable: Uncorrectable,
     /// Counts the bytes changed that were not stable at once.
     changes: AtomicU64,
     /// The changes that are known to be on stable storage.
     flushed: AtomicU64,
+}
+
+/// A format under way.
+pub(crate) struct Formatting<'a>(&'a Namespace);
+
+impl Drop for Formatting<'_> {
+    fn drop(&mut self) {
+        self.0.formatting.store(false, Ordering::Release);
+    }
 }
 
 /// A checked range of a namespace.
@@ -73,6 +84,7 @@ impl Namespace {
             backend,
             block_shift: AtomicU8::new(block_size.trailing_zeros() as u8),
             attached: AtomicBool::new(true),
+            formatting: AtomicBool::new(false),
             uncorrectable: Uncorrectable::default(),
             changes: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
@@ -111,6 +123,30 @@ impl Namespace {
     /// Gives it to the controller, or takes it away. Returns whether it was the other way before.
     pub(crate) fn set_attached(&self, attached: bool) -> bool {
         self.attached.swap(attached, Ordering::AcqRel) != attached
+    }
+
+    /// Begins a format, which ends when what this returns is dropped. `None` where one is under way.
+    pub(crate) fn begin_format(&self) -> Option<Formatting<'_>> {
+        let begun = !self.formatting.swap(true, Ordering::AcqRel);
+        begun.then_some(Formatting(self))
+    }
+
+    /// Refuses everything while it is being formatted.
+    pub(crate) fn check_served(&self) -> Result<(), Status> {
+        match self.formatting.load(Ordering::Acquire) {
+            true => Err(Status::FORMAT_IN_PROGRESS),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn set_block_size(&self, block_size: u32) {
+        let shift = block_size.trailing_zeros() as u8;
+        self.block_shift.store(shift, Ordering::Release);
+    }
+
+    /// Bytes ever written, by whatever command.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Refuses what would change a read-only namespace.

@@ -81,6 +81,7 @@ impl Session {
         completions.add_feeder(&submissions);
         session.attach(&session.completions, 0, completions);
         session.attach(&session.submissions, 0, submissions);
+        drive.sanitize.attend(&session);
         Ok(session)
     }
 

@@ -253,6 +253,19 @@ impl Store {
         })
     }
 
+    /// Remembers the block size of a created namespace.
+    pub(crate) fn set_block_size(&self, id: u32, block_size: u32) -> Result<(), StoreError> {
+        let created = |entry: &Entry| entry.id == id && entry.block_size != block_size;
+        if !lock(&self.list).namespaces.iter().any(created) {
+            return Ok(());
+        }
+        self.change(|list| {
+            for entry in list.namespaces.iter_mut().filter(|entry| entry.id == id) {
+                entry.block_size = block_size;
+            }
+        })
+    }
+
     /// Remembers whether a namespace, created or configured, is attached.
     pub(crate) fn set_attached(&self, id: u32, attached: bool) -> Result<(), StoreError> {
         self.change(|list| {

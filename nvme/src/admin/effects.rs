@@ -13,7 +13,12 @@ const CAPABILITIES: u32 = 1 << 2;
 /// It changes which namespaces there are.
 const INVENTORY: u32 = 1 << 3;
 
-const ADMIN: [(u8, u32); 10] = [
+/// No other command to the same namespace may be under way.
+const ALONE_AT_NAMESPACE: u32 = 1 << 16;
+/// No other command to any namespace may be under way.
+const ALONE: u32 = 1 << 17;
+
+const ADMIN: [(u8, u32); 12] = [
     (admin::DELETE_SQ, 0),
     (admin::CREATE_SQ, 0),
     (admin::GET_LOG_PAGE, 0),
@@ -24,6 +29,8 @@ const ADMIN: [(u8, u32); 10] = [
     (admin::SET_FEATURES, 0),
     (admin::GET_FEATURES, 0),
     (admin::ASYNC_EVENT_REQUEST, 0),
+    (admin::FORMAT, BLOCKS | CAPABILITIES | ALONE_AT_NAMESPACE),
+    (admin::SANITIZE, BLOCKS | ALONE),
 ];
 
 const MANAGEMENT: [(u8, u32); 2] = [

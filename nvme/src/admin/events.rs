@@ -28,6 +28,8 @@ pub(crate) enum Event {
     TemperatureThreshold,
     /// Namespaces came, went or changed: the changed namespace list tells which.
     NamespaceChanged,
+    /// A sanitize operation ended, well or not.
+    Sanitized,
 }
 
 impl Event {
@@ -36,6 +38,8 @@ impl Event {
             Self::InvalidDoorbellRegister | Self::InvalidDoorbellValue => 0,
             Self::TemperatureThreshold => 1,
             Self::NamespaceChanged => 2,
+            // I/O command specific status.
+            Self::Sanitized => 6,
         }
     }
 
@@ -43,7 +47,8 @@ impl Event {
         match self.kind() {
             0 => id::ERRORS,
             1 => id::SMART,
-            _ => id::CHANGED_NAMESPACES,
+            2 => id::CHANGED_NAMESPACES,
+            _ => id::SANITIZE,
         }
     }
 
@@ -51,7 +56,7 @@ impl Event {
     fn result(self) -> u32 {
         let detail = match self {
             Self::InvalidDoorbellRegister | Self::NamespaceChanged => 0x00,
-            Self::InvalidDoorbellValue | Self::TemperatureThreshold => 0x01,
+            Self::InvalidDoorbellValue | Self::TemperatureThreshold | Self::Sanitized => 0x01,
         };
         u32::from(self.log_page()) << 16 | detail << 8 | u32::from(self.kind())
     }
@@ -155,6 +160,7 @@ pub(super) fn unmask(session: &Session, log_page: u8) {
             (events.waiting).retain(|event| *event != Event::NamespaceChanged);
             !(1 << 2)
         }
+        id::SANITIZE => !(1 << 6),
         _ => return,
     };
     drop(events);

@@ -58,6 +58,7 @@ fn read(session: &Session, command: &Submission, page: u8) -> Result<Vec<u8>, St
         }
         id::CHANGED_NAMESPACES => events::changed_namespaces(session).as_bytes().to_vec(),
         id::COMMAND_EFFECTS => dwords(1024, effects::table(drive)),
+        id::SANITIZE => drive.sanitize.status(drive).as_bytes().to_vec(),
         id::FEATURE_EFFECTS => {
             let known = (0..=u8::MAX).filter(|id| features::is_supported(drive, *id));
             dwords(256, known.map(|id| (id.into(), SUPPORTED)))
@@ -66,7 +67,7 @@ fn read(session: &Session, command: &Submission, page: u8) -> Result<Vec<u8>, St
     })
 }
 
-const PAGES: [u8; 7] = [
+const PAGES: [u8; 8] = [
     id::SUPPORTED_PAGES,
     id::ERRORS,
     id::SMART,
@@ -74,6 +75,7 @@ const PAGES: [u8; 7] = [
     id::CHANGED_NAMESPACES,
     id::COMMAND_EFFECTS,
     id::FEATURE_EFFECTS,
+    id::SANITIZE,
 ];
 
 /// `count` dwords, zero but for `set`.

@@ -4,6 +4,7 @@ mod abort;
 mod effects;
 mod events;
 mod features;
+mod format;
 mod identify;
 mod logs;
 mod namespaces;
@@ -26,6 +27,11 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
     if command.flags != 0 {
         return Outcome::Done(Err(Status::INVALID_FIELD));
     }
+    if !format::is_allowed(command)
+        && let Err(status) = session.drive.sanitize.check()
+    {
+        return Outcome::Done(Err(status));
+    }
     match command.opcode {
         admin::DELETE_SQ => queues::delete_submission(session, command),
         admin::CREATE_SQ => queues::create_submission(session, command).into(),
@@ -37,6 +43,8 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
         admin::SET_FEATURES => Outcome::Done(features::set(session, command)),
         admin::GET_FEATURES => Outcome::Done(features::get(session, command)),
         admin::ASYNC_EVENT_REQUEST => events::request(session, command),
+        admin::FORMAT => format::format(session),
+        admin::SANITIZE => format::sanitize(session, command).into(),
         admin::NAMESPACE_MANAGEMENT => namespaces::execute(session, namespaces::manage),
         admin::NAMESPACE_ATTACHMENT => namespaces::execute(session, namespaces::attach),
         _ => Outcome::Done(Err(Status::INVALID_OPCODE)),

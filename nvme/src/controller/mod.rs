@@ -21,7 +21,7 @@ mod session;
 mod subsystem;
 mod teardown;
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
@@ -38,6 +38,7 @@ use crate::identity::{Identity, digest};
 use crate::logs::Logs;
 use crate::namespaces::Namespaces;
 use crate::pci;
+use crate::sanitize::Sanitize;
 use crate::session::Session;
 use registers::Registers;
 
@@ -107,6 +108,8 @@ impl Controller {
             engine: connections.engine,
             endpoint,
             faults,
+            sanitize: Sanitize::default(),
+            released: AtomicBool::new(false),
             number,
             first_thread: number as usize,
             interrupt_mask: AtomicU32::new(0),

@@ -1,5 +1,6 @@
 //! The controller's host side: teardown with the machine, and resets of the function that the guest asks for.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
@@ -111,6 +112,7 @@ impl Device for Controller {
     fn release(&self) {
         self.reset_function();
         self.drive.endpoint.release();
+        self.drive.released.store(true, Ordering::Release);
         for namespace in self.drive.namespaces.all() {
             namespace.backend().release();
         }

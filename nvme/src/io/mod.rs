@@ -33,6 +33,12 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission, ring: bool) 
     if command.flags & !PSDT != 0 || command.flags & PSDT == PSDT {
         return Outcome::Done(Err(Status::INVALID_FIELD));
     }
+    // A drive that is sanitized, or was not to the end, serves no other command (base 2.0, 8.21).
+    if command.opcode != io::FLUSH
+        && let Err(status) = session.drive.sanitize.check()
+    {
+        return Outcome::Done(Err(status));
+    }
     if command.opcode == io::FLUSH && command.nsid == ALL_NAMESPACES {
         return Outcome::Later(Box::new(transfer::flush_all));
     }
@@ -49,6 +55,7 @@ fn dispatch(
     command: &Submission,
     ring: bool,
 ) -> Result<Outcome, Status> {
+    namespace.check_served()?;
     match command.opcode {
         io::READ => transfer::read(session, namespace, command, ring),
         io::WRITE => transfer::write(session, namespace, command, ring),

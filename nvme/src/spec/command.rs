@@ -190,6 +190,8 @@ pub mod admin {
     pub const ASYNC_EVENT_REQUEST: u8 = 0x0C;
     pub const NAMESPACE_MANAGEMENT: u8 = 0x0D;
     pub const NAMESPACE_ATTACHMENT: u8 = 0x15;
+    pub const FORMAT: u8 = 0x80;
+    pub const SANITIZE: u8 = 0x84;
 }
 
 /// I/O command opcodes (NVM command set 1.0, figure 15).

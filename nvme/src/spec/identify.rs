@@ -86,7 +86,16 @@ pub struct Controller {
     pub hmmin: u32,
     pub tnvmcap: u128,
     pub unvmcap: u128,
-    reserved_312: [u8; 200],
+    pub rpmbs: u32,
+    pub edstt: u16,
+    pub dsto: u8,
+    pub fwug: u8,
+    pub kas: u16,
+    pub hctma: u16,
+    pub mntmt: u16,
+    pub mxtmt: u16,
+    pub sanicap: u32,
+    reserved_332: [u8; 180],
     pub sqes: u8,
     pub cqes: u8,
     pub maxcmd: u16,
@@ -208,6 +217,8 @@ const _: () = assert!(size_of::<IndependentNamespace>() == 4096);
 const _: () = assert!(size_of::<CommandSetController>() == 4096);
 const _: () = assert!(std::mem::offset_of!(Controller, cntrltype) == 111);
 const _: () = assert!(std::mem::offset_of!(Controller, oacs) == 256);
+const _: () = assert!(std::mem::offset_of!(Controller, edstt) == 316);
+const _: () = assert!(std::mem::offset_of!(Controller, sanicap) == 328);
 const _: () = assert!(std::mem::offset_of!(Controller, sqes) == 512);
 const _: () = assert!(std::mem::offset_of!(Controller, subnqn) == 768);
 const _: () = assert!(std::mem::offset_of!(Controller, power_states) == 2048);

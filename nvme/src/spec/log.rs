@@ -12,6 +12,7 @@ pub mod id {
     pub const CHANGED_NAMESPACES: u8 = 0x04;
     pub const COMMAND_EFFECTS: u8 = 0x05;
     pub const FEATURE_EFFECTS: u8 = 0x12;
+    pub const SANITIZE: u8 = 0x81;
 }
 
 /// An entry of the error log (figure 206).
@@ -96,6 +97,37 @@ pub struct FirmwareSlots {
     reserved_end: [u8; 448],
 }
 
+/// The sanitize status log (figure 257).
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct SanitizeStatus {
+    /// SPROG: what is done of 65536 parts, FFFFh where nothing is under way.
+    pub progress: u16,
+    /// SSTAT: the operation's status in bits 2:0, passes of an overwrite in bits 7:3, Global Data Erased in
+    /// bit 8.
+    pub status: u16,
+    /// SCDW10: dword 10 of the command.
+    pub dword: u32,
+    /// Estimates in seconds of overwrite, block erase and cryptographic erase, then of each without
+    /// deallocation.
+    pub estimates: [u32; 6],
+    reserved: [u8; 480],
+}
+
+impl SanitizeStatus {
+    /// A status with the same for every estimate.
+    pub fn new(progress: u16, status: u16, dword: u32, estimate: u32) -> Self {
+        Self {
+            progress,
+            status,
+            dword,
+            estimates: [estimate; 6],
+            reserved: [0; 480],
+        }
+    }
+}
+
+const _: () = assert!(size_of::<SanitizeStatus>() == 512);
 const _: () = assert!(size_of::<ErrorEntry>() == 64);
 const _: () = assert!(size_of::<Smart>() == 512);
 const _: () = assert!(size_of::<FirmwareSlots>() == 512);

@@ -5,6 +5,7 @@ mod backend;
 mod blocks;
 mod commands;
 mod driver;
+mod erase;
 mod faults;
 mod guest_acts;
 mod hostile;

@@ -32,6 +32,12 @@ const FIRMWARE: u8 = 1 | 1 << 1;
 pub(crate) const WARNING: u16 = TEMPERATURE + 45;
 const CRITICAL: u16 = TEMPERATURE + 60;
 
+/// OACS: Format NVM.
+const FORMAT: u16 = 1 << 1;
+/// FNA: formats and erases one namespace or all, as the command says; no cryptographic erase.
+const FORMAT_ATTRIBUTES: u8 = 0;
+/// SANICAP: block erase and overwrite, after which the media is not modified any further.
+const SANITIZE: u32 = 1 << 1 | 1 << 2 | 0b01 << 30;
 /// OACS: namespace management.
 const NAMESPACE_MANAGEMENT: u16 = 1 << 3;
 /// OAES: notices of namespaces.
@@ -83,6 +89,9 @@ pub(super) fn data(drive: &Drive) -> Controller {
         data.unvmcap = store.unallocated().into();
         data.mnan = data.nn;
     }
+    data.oacs |= FORMAT;
+    data.fna = FORMAT_ATTRIBUTES;
+    data.sanicap = SANITIZE;
     data.oncs = OPTIONAL_COMMANDS;
     data.sgls = SGL_SUPPORT;
     data.cdfs = COPY_FORMATS;

@@ -1,0 +1,267 @@
+//! Sanitize (base 2.0, section 8.21): every namespace erased in the background, by an operation that no reset
+//! ends. While it runs, and after it failed, the drive serves few commands.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use crate::admin::{Event, raise_event};
+use crate::drive::Drive;
+use crate::erase::{Cut, Erasure, erase};
+use crate::gate::lock;
+use crate::session::Session;
+use crate::spec::Status;
+use crate::spec::log::SanitizeStatus;
+
+/// How long commands that were under way may hold the beginning up before the operation fails.
+const DRAIN_BOUND: Duration = Duration::from_secs(10);
+/// No estimate of how long an operation takes.
+const NO_ESTIMATE: u32 = u32::MAX;
+/// SSTAT: nothing was written since the operation.
+const GLOBAL_DATA_ERASED: u16 = 1 << 8;
+/// SPROG where no operation is under way.
+const WHOLE: u16 = u16::MAX;
+
+/// What a drive knows of its sanitize operations.
+#[derive(Default)]
+pub(crate) struct Sanitize {
+    /// The stage, for those who look at every command.
+    stage: AtomicU8,
+    state: Mutex<State>,
+    /// Whom to tell of the end.
+    session: Mutex<Weak<Session>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    order: Order,
+    /// Passes of an overwrite that ended.
+    passes: u8,
+    /// Bytes erased, and to erase.
+    done: u64,
+    total: u64,
+    /// It failed and the host left it at that.
+    left: bool,
+    /// Bytes written to namespaces when the last operation ended well.
+    written_then: Option<u64>,
+}
+
+/// Where a drive's last operation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// There was none.
+    Never = 0,
+    /// It ended well.
+    Completed = 1,
+    /// It runs.
+    Running = 2,
+    /// It failed, and the drive serves nothing but another one.
+    Failed = 3,
+    /// It failed, and the host may leave it at that.
+    FailedUnrestricted = 4,
+}
+
+/// What the host ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// Dword 10 of the command.
+    pub(crate) dword: u32,
+    /// The pattern of an overwrite.
+    pub(crate) pattern: u32,
+}
+
+impl Order {
+    const OVERWRITE: u32 = 3;
+
+    /// SANACT.
+    pub(crate) fn action(self) -> u32 {
+        self.dword & 0b111
+    }
+
+    /// AUSE: the host may leave a failure without another operation.
+    fn is_unrestricted(self) -> bool {
+        self.dword & 1 << 3 != 0
+    }
+
+    fn erasures(self) -> Vec<Erasure> {
+        if self.action() != Self::OVERWRITE {
+            return vec![Erasure::Zeroes];
+        }
+        let passes = match self.dword >> 4 & 0xF {
+            0 => 16,
+            passes => passes,
+        };
+        let inverts = self.dword & 1 << 8 != 0;
+        let pattern = |pass| match inverts && pass % 2 == 1 {
+            true => !self.pattern,
+            false => self.pattern,
+        };
+        (0..passes)
+            .map(|pass| Erasure::Pattern(pattern(pass)))
+            .collect()
+    }
+}
+
+impl Sanitize {
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Never,
+            1 => Stage::Completed,
+            2 => Stage::Running,
+            3 => Stage::Failed,
+            _ => Stage::FailedUnrestricted,
+        }
+    }
+
+    /// Refuses a command that no drive serves while it is sanitized, or when that failed.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), Status> {
+        match self.stage() {
+            Stage::Never | Stage::Completed => Ok(()),
+            Stage::Running => Err(Status::SANITIZE_IN_PROGRESS),
+            Stage::Failed | Stage::FailedUnrestricted => Err(Status::SANITIZE_FAILED),
+        }
+    }
+
+    /// The controller was enabled: its host is told from now on.
+    pub(crate) fn attend(&self, session: &Arc<Session>) {
+        *lock(&self.session) = Arc::downgrade(session);
+    }
+
+    /// Leaves a failure behind. Its status stays in the log.
+    pub(crate) fn leave_failure(&self) {
+        self.stage.store(Stage::Completed as u8, Ordering::Release);
+        lock(&self.state).left = true;
+    }
+
+    /// Log page 81h.
+    pub(crate) fn status(&self, drive: &Drive) -> SanitizeStatus {
+        let state = lock(&self.state);
+        let stage = self.stage();
+        let progress = match stage {
+            Stage::Running => (u128::from(state.done) << 16) / u128::from(state.total.max(1)),
+            _ => WHOLE.into(),
+        };
+        let told = match stage {
+            Stage::Completed if state.left => Stage::Failed as u16,
+            Stage::FailedUnrestricted => Stage::Failed as u16,
+            stage => stage as u16,
+        };
+        let mut status = told | u16::from(state.passes) << 3;
+        if stage == Stage::Completed && state.written_then == Some(drive.written_bytes()) {
+            status |= GLOBAL_DATA_ERASED;
+        }
+        SanitizeStatus::new(
+            progress.min(u128::from(WHOLE)) as u16,
+            status,
+            state.order.dword,
+            NO_ESTIMATE,
+        )
+    }
+}
+
+/// Begins an operation on the drive's lane.
+pub(crate) fn begin(drive: &Arc<Drive>, order: Order, session: &Arc<Session>) {
+    let sanitize = &drive.sanitize;
+    let mut state = lock(&sanitize.state);
+    let sizes = drive.namespaces.all();
+    let size: u64 = sizes.iter().map(|one| one.backend().size()).sum();
+    *state = State {
+        order,
+        total: size.saturating_mul(order.erasures().len() as u64),
+        ..State::default()
+    };
+    sanitize
+        .stage
+        .store(Stage::Running as u8, Ordering::Release);
+    drop(state);
+    let (drive, session) = (Arc::clone(drive), Arc::clone(session));
+    let lane = Arc::clone(&drive.lane);
+    lane.submit(Box::new(move || run(&drive, order, session)));
+}
+
+fn run(drive: &Arc<Drive>, order: Order, session: Arc<Session>) {
+    let drained = drain(&session);
+    drop(session);
+    let result = match drained {
+        true => erase_all(drive, order),
+        false => Err(Cut::Failed(Status::INTERNAL_ERROR)),
+    };
+    let sanitize = &drive.sanitize;
+    let mut state = lock(&sanitize.state);
+    let stage = match result {
+        Ok(()) => {
+            state.written_then = Some(drive.written_bytes());
+            Stage::Completed
+        }
+        // The drive was taken away: it is as if its power had gone.
+        Err(Cut::Stopped) => return,
+        Err(Cut::Failed(_)) if order.is_unrestricted() => Stage::FailedUnrestricted,
+        Err(Cut::Failed(_)) => Stage::Failed,
+    };
+    if result.is_err() {
+        warn!(drive = %drive.id, "a sanitize operation failed");
+    }
+    sanitize.stage.store(stage as u8, Ordering::Release);
+    drop(state);
+    let session = lock(&sanitize.session).upgrade();
+    if let Some(session) = session {
+        raise_event(&session, Event::Sanitized);
+    }
+}
+
+/// Waits until commands that were under way have ended. No new ones begin.
+fn drain(session: &Session) -> bool {
+    let by = Instant::now() + DRAIN_BOUND;
+    for queue in session.submissions.iter().skip(1) {
+        let Some(queue) = queue.load_full() else {
+            continue;
+        };
+        while !queue.gate.is_empty() {
+            if Instant::now() > by {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    true
+}
+
+fn erase_all(drive: &Drive, order: Order) -> Result<(), Cut> {
+    for erasure in order.erasures() {
+        for namespace in drive.namespaces.all() {
+            erase(&namespace, erasure, |bytes| {
+                lock(&drive.sanitize.state).done += bytes;
+                !drive.is_released()
+            })?;
+        }
+        if order.action() == Order::OVERWRITE {
+            let mut state = lock(&drive.sanitize.state);
+            state.passes = (state.passes + 1) & 0x1F;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overwrite_begins_with_the_pattern_itself() {
+        let order = |passes: u32, inverts: u32| Order {
+            dword: 3 | passes << 4 | inverts << 8,
+            pattern: 0xA5,
+        };
+        let (plain, inverted) = (Erasure::Pattern(0xA5), Erasure::Pattern(!0xA5));
+        assert_eq!(order(2, 0).erasures(), [plain, plain]);
+        assert_eq!(
+            order(3, 1).erasures(),
+            [plain, inverted, plain].map(|one| one)
+        );
+        assert_eq!(order(0, 1).erasures().len(), 16);
+        assert_eq!(order(0, 1).erasures()[15], inverted);
+    }
+}
