@@ -49,6 +49,7 @@ impl Controller {
             if faults.removed {
                 self.drive.logs.count_power_cycle(registers.is_safe());
             }
+            registers.end_subsystem_shutdown();
             after = self.close(&mut registers, false);
             registers.power_on();
         }

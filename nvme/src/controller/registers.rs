@@ -158,13 +158,20 @@ impl Controller {
             // What came before was done to a driver's session that is over.
             acts.begin_anew();
             acts.note(Act::Enable);
+            // It was shut down while it was disabled, and without a reset since. What is written from now on
+            // is not safe (3.6.1), and CSTS.SHST must not say that it is.
+            if registers.shutdown == Shutdown::Complete && !registers.subsystem.is_shut {
+                registers.shutdown = Shutdown::Normal;
+            }
             self.enable(&mut registers);
         }
-        if new.shn() != 0 && old.shn() != new.shn() {
-            let kind = match new.shn() {
-                2 => ShutdownKind::Abrupt,
-                _ => ShutdownKind::Normal,
-            };
+        let asked = match new.shn() {
+            1 => Some(ShutdownKind::Normal),
+            2 => Some(ShutdownKind::Abrupt),
+            // 11b is reserved.
+            _ => None,
+        };
+        if let Some(kind) = asked.filter(|_| old.shn() != new.shn()) {
             after.service = self.ask_shutdown(&mut registers, kind);
         }
         drop(registers);
@@ -291,9 +298,9 @@ impl Registers {
             *shutdown = Shutdown::Normal;
             *epoch += 1;
             *pending = None;
+            *flush_again = false;
+            *fatal = false;
         }
-        *flush_again = false;
-        *fatal = false;
         // What a shutdown of the subsystem completes, it completes after the reset too.
         *used &= subsystem.is_shut;
     }

@@ -70,9 +70,9 @@ impl Controller {
             registers.shutdown = Shutdown::Normal;
             registers.pending = None;
             registers.flush_again = false;
+            registers.fatal = false;
             self.drive.engine.disarm(self.timer(TimerKind::Shutdown));
         }
-        registers.fatal = false;
         let mut after = Aftermath::default();
         registers.state = match std::mem::take(&mut registers.state) {
             State::Idle | State::Refused => State::Idle,

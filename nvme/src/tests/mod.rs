@@ -19,4 +19,5 @@ mod registers;
 mod ring;
 mod sgl;
 mod shutdown;
+mod status;
 mod subsystem;
