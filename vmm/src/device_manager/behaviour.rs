@@ -128,3 +128,6 @@ fn command(config: &config::CommandFault) -> CommandFault {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

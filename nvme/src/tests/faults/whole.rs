@@ -146,6 +146,19 @@ fn a_stuck_flush_ends_a_teardown_by_its_deadline_and_the_drive_is_quiet() {
 }
 
 #[test]
+fn a_stuck_flush_that_is_cleared_in_time_lets_the_teardown_end() {
+    let guest = Guest::up();
+    guest.set_faults(&flush(FlushFault::Stuck));
+    std::thread::scope(|scope| {
+        let torn_down = scope.spawn(|| shut_down(&guest, Duration::from_secs(20)));
+        eventually("reset registers", || guest.read(offset::CC) == 0);
+        assert!(!torn_down.is_finished());
+        guest.set_faults(&FaultSet::default());
+        torn_down.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_drive_that_is_removed_reads_as_ones_and_does_nothing() {
     let mut guest = Guest::up();
     guest.enable_msix();
