@@ -8,7 +8,6 @@
 //!
 //! Not implemented, and not claimed by Identify:
 //! - shadow doorbells;
-//! - interrupt coalescing;
 //! - fused commands, metadata and protection information, reservations, the controller memory buffer.
 
 pub mod backend;
@@ -19,6 +18,7 @@ pub mod shutdown;
 pub mod spec;
 
 mod admin;
+mod coalescing;
 mod data_pointer;
 mod doorbells;
 mod drive;

@@ -1,17 +1,20 @@
 //! A session: what exists from CC.EN 0→1 to the end of the reset that follows. Queues, features and event
 //! requests live here, so that a controller reset is the end of one value.
 
+mod interrupts;
+
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tracing::debug;
 
 use crate::admin::{self, AsyncEvents, Features};
+use crate::coalescing::Coalescing;
 use crate::drive::Drive;
 use crate::engine::{Place, Transfers};
-use crate::gate::{Gate, lock};
+use crate::gate::Gate;
 use crate::io;
 use crate::namespace::Kind;
 use crate::queue::{CompletionQueue, Fetch, Misplaced, Slot, SubmissionQueue};
@@ -35,6 +38,8 @@ pub(crate) struct Session {
     pub(crate) completions: Box<[ArcSwapOption<CompletionQueue>]>,
     pub(crate) features: Mutex<Features>,
     pub(crate) events: Mutex<AsyncEvents>,
+    pub(crate) coalescing: Coalescing,
+    me: Weak<Self>,
     /// There is no write cache, or the guest turned it off: every write goes to stable storage.
     pub(crate) write_through: AtomicBool,
     /// CSTS.CFS.
@@ -55,7 +60,9 @@ impl Session {
         (asq, acq): (u64, u64),
     ) -> Result<Arc<Self>, Misplaced> {
         let queues = usize::from(drive.queue_limit) + 1;
-        let session = Arc::new(Self {
+        let session = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            coalescing: Coalescing::new(drive.vectors()),
             drive: Arc::clone(drive),
             gate: Gate::new(),
             submissions: (0..queues).map(|_| ArcSwapOption::empty()).collect(),
@@ -89,6 +96,10 @@ impl Session {
         if let Some(place) = table.get(usize::from(id)) {
             place.store(Some(queue));
         }
+    }
+
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        self.me.clone()
     }
 
     pub(crate) fn submission_queue(&self, id: u16) -> Option<Arc<SubmissionQueue>> {
@@ -240,28 +251,6 @@ impl Session {
             self.drive.record_error(queue.id, command, status);
         }
         slot.complete(Completion::of(command, queue.id, queue.head(), status, dw0));
-    }
-
-    /// Interrupts for the entries written to `queue`.
-    pub(crate) fn signal(&self, queue: &CompletionQueue) {
-        let Some(vector) = queue.vector else { return };
-        if self.abandoned.load(Ordering::Acquire) {
-            return;
-        }
-        match self.drive.endpoint.msix() {
-            Some(msix) if msix.enabled() => msix.signal(vector),
-            _ => self.update_pin(),
-        }
-    }
-
-    /// Brings the interrupt pin to what queues and INTMS say. Without effect on the line under MSI-X.
-    pub(crate) fn update_pin(&self) {
-        let _order = lock(&self.pin);
-        let unread = |queue: &CompletionQueue| queue.vector.is_some() && queue.has_unread();
-        let pending = !self.drive.pin_masked()
-            && self.gate.is_open()
-            && (self.completions.iter()).any(|queue| queue.load().as_deref().is_some_and(unread));
-        self.drive.endpoint.set_interrupt(pending);
     }
 
     /// Has every queue served: after bus mastering came back.

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::events::{self, Event};
-use super::give;
+use super::identify::THERMAL;
+use super::{give, keep_alive};
 use crate::data_pointer::DataPointer;
 use crate::drive::Drive;
 use crate::gate::lock;
@@ -18,6 +19,9 @@ const CHANGEABLE: u32 = 1 << 2;
 const SAVE: u32 = 1 << 31;
 /// Attributes of the timestamp: it runs on, set by the host or not.
 const TIMESTAMP_SET: u64 = 0b001 << 49;
+
+/// Bytes of Host Behavior Support (base 2.0, figure 345).
+const HOST_BEHAVIOR: usize = 512;
 
 /// Values of the features.
 #[derive(Clone, Debug)]
@@ -32,6 +36,12 @@ pub(crate) struct Features {
     vectors: Vec<bool>,
     write_atomicity: u32,
     async_events: u32,
+    /// Milliseconds after which a silent host counts as gone; zero is never.
+    keep_alive: u32,
+    /// Temperatures at which the host wants the drive slowed down, in kelvins.
+    thermal: u32,
+    /// What the host says of itself.
+    host_behavior: [u8; HOST_BEHAVIOR],
     /// Milliseconds since 1970 as the host set them, and when.
     timestamp: Option<(u64, Instant)>,
     since: Instant,
@@ -48,6 +58,9 @@ impl Features {
             vectors: vec![false; usize::from(vectors)],
             write_atomicity: 0,
             async_events: 0,
+            keep_alive: 0,
+            thermal: 0,
+            host_behavior: [0; HOST_BEHAVIOR],
             timestamp: None,
             since: Instant::now(),
         }
@@ -56,6 +69,11 @@ impl Features {
     /// The critical warnings of the SMART log.
     pub(crate) fn critical_warning(&self) -> u8 {
         events::critical_warning(self.over, self.under)
+    }
+
+    /// The keep-alive time-out in milliseconds; zero where there is none.
+    pub(super) fn keep_alive(&self) -> u32 {
+        self.keep_alive
     }
 
     /// Which events the host wants to be told of.
@@ -84,6 +102,8 @@ impl Features {
             }
             feature::WRITE_ATOMICITY => self.write_atomicity,
             feature::ASYNC_EVENTS => self.async_events,
+            feature::KEEP_ALIVE => self.keep_alive,
+            feature::THERMAL_MANAGEMENT => self.thermal,
             _ => return Err(Status::INVALID_FIELD),
         })
     }
@@ -127,6 +147,9 @@ pub(crate) fn is_supported(drive: &Drive, id: u8) -> bool {
             | feature::WRITE_ATOMICITY
             | feature::ASYNC_EVENTS
             | feature::TIMESTAMP
+            | feature::KEEP_ALIVE
+            | feature::THERMAL_MANAGEMENT
+            | feature::HOST_BEHAVIOR
     )
 }
 
@@ -153,6 +176,10 @@ pub(super) fn get(session: &Session, command: &Submission) -> Result<u32, Status
         give(session, command, &(now | origin).to_le_bytes())?;
         return Ok(0);
     }
+    if id == feature::HOST_BEHAVIOR {
+        give(session, command, &features.host_behavior)?;
+        return Ok(0);
+    }
     features.value(id, command.cdw11, drive.queue_limit)
 }
 
@@ -173,8 +200,34 @@ pub(super) fn set(session: &Session, command: &Submission) -> Result<u32, Status
         lock(&session.features).timestamp = Some((value, Instant::now()));
         return Ok(0);
     }
+    if id == feature::HOST_BEHAVIOR {
+        let mut raw = [0; HOST_BEHAVIOR];
+        let memory = &session.drive.memory;
+        DataPointer::of(memory, command, raw.len())?.read(memory, &mut raw)?;
+        // Advanced retries, for which nothing is asked of the host; nothing else that it could turn on.
+        if raw[0] > 1 || raw[1..].iter().any(|byte| *byte != 0) {
+            return Err(Status::INVALID_FIELD);
+        }
+        lock(&session.features).host_behavior = raw;
+        return Ok(0);
+    }
     let mut features = lock(&session.features);
     match id {
+        feature::KEEP_ALIVE => {
+            let time = keep_alive::rounded(dword);
+            features.keep_alive = time;
+            drop(features);
+            keep_alive::restart(session, time);
+        }
+        feature::THERMAL_MANAGEMENT => {
+            let (light, heavy) = (dword >> 16, dword & 0xFFFF);
+            let possible = |kelvins: u32| kelvins == 0 || THERMAL.contains(&(kelvins as u16));
+            if !possible(light) || !possible(heavy) || (light != 0 && heavy != 0 && light >= heavy)
+            {
+                return Err(Status::INVALID_FIELD);
+            }
+            features.thermal = dword;
+        }
         feature::ARBITRATION => features.arbitration = dword,
         // There is one power state, and no workload hint changes anything.
         feature::POWER_MANAGEMENT if dword & 0x1F != 0 => return Err(Status::INVALID_FIELD),
@@ -210,11 +263,16 @@ pub(super) fn set(session: &Session, command: &Submission) -> Result<u32, Status
             drop(features);
             return set_number_of_queues(session, dword);
         }
-        feature::INTERRUPT_COALESCING => features.coalescing = dword & 0xFFFF,
+        feature::INTERRUPT_COALESCING => {
+            features.coalescing = dword & 0xFFFF;
+            session.coalescing.set(dword);
+        }
         feature::INTERRUPT_VECTOR => {
             let vector = (dword & 0xFFFF) as usize;
             let place = features.vectors.get_mut(vector);
-            *place.ok_or(Status::INVALID_FIELD)? = dword & 1 << 16 != 0;
+            let disabled = dword & 1 << 16 != 0;
+            *place.ok_or(Status::INVALID_FIELD)? = disabled;
+            session.coalescing.disable(vector as u16, disabled);
         }
         feature::WRITE_ATOMICITY => features.write_atomicity = dword & 1,
         feature::ASYNC_EVENTS => {

@@ -114,6 +114,7 @@ pub(super) fn is_allowed(command: &Submission) -> bool {
                 | admin::SET_FEATURES
                 | admin::GET_FEATURES
                 | admin::ASYNC_EVENT_REQUEST
+                | admin::KEEP_ALIVE
                 | admin::SANITIZE
         ),
     }

@@ -6,6 +6,7 @@ mod events;
 mod features;
 mod format;
 mod identify;
+mod keep_alive;
 mod logs;
 mod namespaces;
 mod queues;
@@ -17,6 +18,7 @@ pub(crate) use features::Features;
 pub(crate) use queues::MAX_ENTRIES;
 
 use crate::data_pointer::DataPointer;
+use crate::gate::lock;
 use crate::respond::Outcome;
 use crate::session::Session;
 use crate::spec::command::admin;
@@ -43,6 +45,11 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
         admin::SET_FEATURES => Outcome::Done(features::set(session, command)),
         admin::GET_FEATURES => Outcome::Done(features::get(session, command)),
         admin::ASYNC_EVENT_REQUEST => events::request(session, command),
+        admin::KEEP_ALIVE => {
+            let time = lock(&session.features).keep_alive();
+            keep_alive::restart(session, time);
+            Outcome::Done(Ok(0))
+        }
         admin::FORMAT => format::format(session),
         admin::SANITIZE => format::sanitize(session, command).into(),
         admin::NAMESPACE_MANAGEMENT => namespaces::execute(session, namespaces::manage),

@@ -23,6 +23,10 @@ pub(crate) enum TimerKind {
     Shutdown,
     /// The bound of a reset with I/O in flight.
     Drain,
+    /// An interrupt of this vector that was held back.
+    Interrupt(u16),
+    /// The host's keep-alive.
+    KeepAlive,
     /// The end of what makes the command of this number slow.
     Command(u64),
 }

@@ -116,6 +116,11 @@ impl CompletionQueue {
         Some(self.starved.swap(false, Ordering::SeqCst))
     }
 
+    /// How many entries wait for the guest.
+    pub(crate) fn unread(&self) -> u32 {
+        self.used()
+    }
+
     /// Whether entries wait for the guest: what an INTx line shows.
     pub(crate) fn has_unread(&self) -> bool {
         self.used() > 0

@@ -190,6 +190,7 @@ pub mod admin {
     pub const ASYNC_EVENT_REQUEST: u8 = 0x0C;
     pub const NAMESPACE_MANAGEMENT: u8 = 0x0D;
     pub const NAMESPACE_ATTACHMENT: u8 = 0x15;
+    pub const KEEP_ALIVE: u8 = 0x18;
     pub const FORMAT: u8 = 0x80;
     pub const SANITIZE: u8 = 0x84;
 }

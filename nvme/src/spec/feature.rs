@@ -13,3 +13,6 @@ pub const INTERRUPT_VECTOR: u8 = 0x09;
 pub const WRITE_ATOMICITY: u8 = 0x0A;
 pub const ASYNC_EVENTS: u8 = 0x0B;
 pub const TIMESTAMP: u8 = 0x0E;
+pub const KEEP_ALIVE: u8 = 0x0F;
+pub const THERMAL_MANAGEMENT: u8 = 0x10;
+pub const HOST_BEHAVIOR: u8 = 0x16;

@@ -1,9 +1,9 @@
 //! Features, logs and events.
 
 use super::commands::{features, identify, log_page, page};
-use super::driver::{DATA, Guest, refused, result, transfer};
+use super::driver::{DATA, Guest, eventually, refused, result, transfer};
 use crate::spec::command::{admin, io};
-use crate::spec::identify::cns;
+use crate::spec::identify::{self, cns};
 use crate::spec::log::{self, Smart};
 use crate::spec::{Status, Submission, feature};
 
@@ -188,4 +188,69 @@ fn events_wait_for_requests_and_are_masked_until_looked_at() {
         result(&guest.wait(0, waiting[2])),
         refused(Status::ABORT_REQUESTED)
     );
+}
+
+#[test]
+fn a_silent_host_that_promised_to_speak_is_taken_for_gone() {
+    let mut guest = Guest::up();
+    let kas: identify::Controller = page(&mut guest, identify(cns::CONTROLLER, 0));
+    assert_eq!({ kas.kas }, 10, "in seconds");
+    let set = |time| features(admin::SET_FEATURES, feature::KEEP_ALIVE, time);
+    guest.admin_ok(set(1));
+    let kept = guest.admin_ok(features(admin::GET_FEATURES, feature::KEEP_ALIVE, 0));
+    assert_eq!(kept, 1000);
+    let alive = Submission {
+        opcode: admin::KEEP_ALIVE,
+        ..Submission::zeroed()
+    };
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let spoken = std::time::Instant::now();
+    guest.admin_ok(alive);
+    eventually("the time-out", || guest.has_failed());
+    assert!(
+        spoken.elapsed().as_millis() >= 1000,
+        "from the last word on"
+    );
+    guest.write(crate::spec::registers::offset::CC, 0);
+    eventually("not ready", || !guest.is_ready());
+    guest.enable();
+    let errors: [log::ErrorEntry; 1] = page(&mut guest, log_page(log::id::ERRORS, 64));
+    let status = errors[0].status >> 1;
+    assert_eq!(
+        (status, errors[0].cid),
+        (Status::KEEP_ALIVE_EXPIRED.bits(), u16::MAX)
+    );
+}
+
+#[test]
+fn thermal_limits_and_host_behaviour_are_checked_and_kept() {
+    let mut guest = Guest::up();
+    let controller: identify::Controller = page(&mut guest, identify(cns::CONTROLLER, 0));
+    let (least, most) = (u32::from(controller.mntmt), u32::from(controller.mxtmt));
+    let set = |value| features(admin::SET_FEATURES, feature::THERMAL_MANAGEMENT, value);
+    let get = features(admin::GET_FEATURES, feature::THERMAL_MANAGEMENT, 0);
+    for good in [0, least << 16 | most, most, least << 16] {
+        guest.admin_ok(set(good));
+        assert_eq!(guest.admin_ok(get), good);
+    }
+    for bad in [
+        least - 1,
+        (most + 1) << 16,
+        most << 16 | least,
+        most << 16 | most,
+    ] {
+        assert_eq!(guest.admin(set(bad)), refused(Status::INVALID_FIELD));
+    }
+
+    let behaviour = features(admin::SET_FEATURES, feature::HOST_BEHAVIOR, 0);
+    let mut data = [0; 512];
+    data[0] = 1;
+    guest.fill(DATA, &data);
+    guest.admin_ok(behaviour);
+    let get = features(admin::GET_FEATURES, feature::HOST_BEHAVIOR, 0);
+    let kept: [u8; 512] = page(&mut guest, get);
+    assert_eq!(kept, data);
+    data[2] = 1;
+    guest.fill(DATA, &data);
+    assert_eq!(guest.admin(behaviour), refused(Status::INVALID_FIELD));
 }

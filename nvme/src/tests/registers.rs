@@ -4,7 +4,7 @@ use devices::pci::PciFunction;
 
 use super::backend::TestBackend;
 use super::driver::{DATA, DISK, ENABLE, Guest, eventually, result, transfer};
-use crate::spec::command::io;
+use crate::spec::command::{admin, io};
 use crate::spec::registers::{Capabilities, offset};
 
 #[test]
@@ -170,10 +170,36 @@ fn vectors_interrupt_once_a_burst() {
 }
 
 #[test]
+fn a_coalesced_interrupt_comes_when_its_time_is_over() {
+    let mut guest = Guest::new();
+    guest.enable_msix();
+    guest.enable();
+    guest.create_pair(1);
+    guest.interrupts(1);
+    let set = |id, value| {
+        let mut command = transfer(admin::SET_FEATURES, id, 1, 0, 0);
+        command.cdw11 = value;
+        command
+    };
+    // Four entries, or 25.5 ms.
+    guest.admin_ok(set(8, 255 << 8 | 3));
+    let read = transfer(io::READ, 0, 1, DATA, 0);
+    let begun = std::time::Instant::now();
+    let first = guest.submit(1, read);
+    eventually("an interrupt by time", || guest.interrupts(1) > 0);
+    assert!(begun.elapsed().as_micros() >= 25_500);
+    result(&guest.wait(1, first)).unwrap();
+    // A vector that the host wants all interrupts of.
+    guest.admin_ok(set(9, 1 << 16 | 1));
+    guest.submit(1, read);
+    eventually("an interrupt at once", || guest.interrupts(1) > 0);
+}
+
+#[test]
 fn the_pin_follows_unread_completions_and_the_mask() {
     let mut guest = Guest::new();
     guest.enable();
-    let identify = transfer(crate::spec::command::admin::IDENTIFY, 1, 1, DATA, 0);
+    let identify = transfer(admin::IDENTIFY, 1, 1, DATA, 0);
     let cid = guest.submit(0, identify);
     eventually("the line", || *guest.line.0.lock().unwrap());
     guest.write(offset::INTMS, 1);

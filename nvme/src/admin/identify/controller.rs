@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use zerocopy::FromZeros;
 
-use super::super::{abort, events};
+use super::super::{abort, events, keep_alive};
 use crate::drive::Drive;
 use crate::io::MDTS;
 use crate::logs::{ERROR_ENTRIES, TEMPERATURE};
@@ -52,6 +52,9 @@ pub(crate) fn notices(drive: &Drive) -> u32 {
     }
 }
 
+/// Temperatures in kelvins that the host may have the drive slowed down at. It never is so warm.
+pub(crate) const THERMAL: std::ops::RangeInclusive<u16> = TEMPERATURE + 1..=CRITICAL;
+
 pub(super) fn data(drive: &Drive) -> Controller {
     let identity = &drive.identity;
     let mut data = Controller::new_zeroed();
@@ -92,6 +95,9 @@ pub(super) fn data(drive: &Drive) -> Controller {
     data.oacs |= FORMAT;
     data.fna = FORMAT_ATTRIBUTES;
     data.sanicap = SANITIZE;
+    data.kas = keep_alive::GRANULARITY;
+    data.hctma = 1;
+    (data.mntmt, data.mxtmt) = (*THERMAL.start(), *THERMAL.end());
     data.oncs = OPTIONAL_COMMANDS;
     data.sgls = SGL_SUPPORT;
     data.cdfs = COPY_FORMATS;
