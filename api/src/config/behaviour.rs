@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ConfigError, DeviceConfig, FaultsConfig};
+use super::{ConfigError, DeviceConfig, FaultsConfig, drive};
 use crate::error::{ApiError, ErrorCode};
 
 /// The longest latency, in milliseconds: a day.
@@ -173,7 +173,12 @@ impl DeviceConfig {
                 format!("an RTD3E of {ms} ms; up to {LONGEST_RTD3E_MS} ms is allowed"),
             ));
         }
-        let faults = nvme.faults.check(nvme.namespaces.len());
+        let namespaces = match &nvme.namespace_store {
+            // The guest may create them.
+            Some(_) => drive::NAMESPACES,
+            None => nvme.namespaces.len(),
+        };
+        let faults = nvme.faults.check(namespaces);
         faults.map_err(|(field, message)| refused(&format!("faults.{field}"), message))
     }
 }

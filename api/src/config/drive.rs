@@ -6,7 +6,7 @@ use super::{ConfigError, DeviceConfig, NvmeConfig, VmConfig};
 use crate::error::ErrorCode;
 use crate::json;
 
-const NAMESPACES: usize = 256;
+pub(super) const NAMESPACES: usize = 256;
 const CAPACITY_UNIT: u64 = 4096;
 const BLOCK_SIZES: [u32; 2] = [512, 4096];
 

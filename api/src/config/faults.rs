@@ -137,7 +137,7 @@ impl FaultsConfig {
         *self == Self::default()
     }
 
-    /// Checks the faults of a drive with so many namespaces: the field and what is wrong with it.
+    /// Checks the faults of a drive that has `namespaces` at most: the field and what is wrong with it.
     pub(super) fn check(&self, namespaces: usize) -> Result<(), (String, String)> {
         let too_many = |field: &str, count: usize, most: usize| {
             Err((

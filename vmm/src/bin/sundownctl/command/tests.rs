@@ -144,3 +144,80 @@ fn a_change_of_behaviour_is_checked_before_it_is_sent() {
     );
     assert!(body(&["--faults", "{}", "--clear-faults"]).is_err());
 }
+
+/// The README's section of this title.
+fn section(title: &str) -> &'static str {
+    const README: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"));
+    let (_, from) = README.split_once(&format!("\n## {title}\n")).unwrap();
+    from.split_once("\n## ").unwrap().0
+}
+
+/// The words of a command line as a shell has them: single quotes, comments and continued lines.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (at, part) in line.split('\'').enumerate() {
+        if at % 2 == 1 {
+            words.push(part.to_owned());
+            continue;
+        }
+        let bare = part
+            .split(" #")
+            .next()
+            .unwrap_or_default()
+            .replace("\\\n", " ");
+        words.extend(bare.split_whitespace().map(str::to_owned));
+    }
+    words
+}
+
+#[test]
+fn what_the_readme_says_of_drives_can_be_copied() {
+    let drive = |more: serde_json::Value| {
+        let config = serde_json::json!({ "payload": { "kernel": "k" }, "pci": [more] });
+        api::config::VmConfig::from_json(config.to_string().as_bytes()).unwrap()
+    };
+    let section = section("The drive");
+    let (_, block) = section.split_once("```json\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let config = drive(serde_json::from_str(block).unwrap());
+
+    let prompts = section.split("/tmp # ").skip(1);
+    let mut changes = 0;
+    for line in prompts {
+        let line = line
+            .split("\n\n")
+            .next()
+            .unwrap()
+            .split("```")
+            .next()
+            .unwrap();
+        let words = words(line);
+        let body = match words[0].as_str() {
+            "sundownctl" => {
+                let arguments = Arguments::try_parse_from(&words).unwrap();
+                let call = arguments.command.into_call().unwrap();
+                assert_eq!(call.path, "/vm.devices/drive0/behaviour");
+                call.body
+            }
+            "curl" => {
+                assert!(
+                    line.contains("/api/v1/vm.devices/drive0/behaviour"),
+                    "{line}"
+                );
+                let data = words.iter().position(|word| word == "-d");
+                data.map(|at| words[at + 1].clone().into_bytes())
+                    .unwrap_or_default()
+            }
+            other => panic!("{other} is not known here"),
+        };
+        if body.is_empty() {
+            continue;
+        }
+        changes += 1;
+        let update: api::config::BehaviourUpdate = serde_json::from_slice(&body).unwrap();
+        update.validate().unwrap();
+        let mut device = config.device("drive0").unwrap().clone();
+        update.apply(&mut device).unwrap();
+    }
+    assert_eq!(changes, 8);
+}
