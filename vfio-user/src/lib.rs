@@ -3,13 +3,14 @@
 //!
 //! Layers, each knowing only those before it: [`protocol`] (layouts, no behaviour); [`wire`] (whole
 //! messages with descriptors, over a socket that never blocks for long); [`dma`] (asking the other side
-//! for its memory); [`server`] (one client's connection to one device).
+//! for its memory); [`server`] (one client's connection to one device); [`client`] (the other end of it).
 //!
 //! The other side is not trusted. Sizes, counts and descriptors are checked before they are used, each wait
 //! has an end, and what cannot be answered with an error closes the connection.
 //!
 //! Not implemented: twin sockets, migration, dirty page logging, device features, ioregionfds.
 
+pub mod client;
 pub mod dma;
 pub mod protocol;
 pub mod server;

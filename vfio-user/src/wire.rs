@@ -268,7 +268,7 @@ fn send_all(
 }
 
 /// Waits for `events`; says whether they came in time.
-fn wait(fd: BorrowedFd<'_>, events: PollFlags, by: Instant) -> Result<bool, WireError> {
+pub(crate) fn wait(fd: BorrowedFd<'_>, events: PollFlags, by: Instant) -> Result<bool, WireError> {
     loop {
         let left = by.saturating_duration_since(Instant::now());
         let timeout = timespec(left);

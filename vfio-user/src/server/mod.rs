@@ -113,3 +113,6 @@ pub trait Device {
     /// One of them, by its place, can be read.
     fn woken(&self, waker: usize);
 }
+
+#[cfg(test)]
+mod tests;
