@@ -17,6 +17,7 @@ use crate::namespace::Namespace;
 use crate::namespaces::Namespaces;
 use crate::sanitize::Sanitize;
 use crate::spec::{Status, Submission};
+use crate::state::{self, Memory};
 use crate::store::Store;
 
 /// See the module's header.
@@ -39,6 +40,8 @@ pub(crate) struct Drive {
     pub(crate) endpoint: EndpointConfig,
     pub(crate) faults: Faults,
     pub(crate) sanitize: Sanitize,
+    /// What outlives the process.
+    pub(crate) state: Memory,
     /// Its files are closed.
     pub(crate) released: AtomicBool,
     /// Tells this drive's timers from others'.
@@ -84,6 +87,11 @@ impl Drive {
                 })?;
         }
         namespace.set_block_size(block_size);
+        if self.namespaces.is_configured(namespace.id) {
+            let configured = namespace.configured_block_size;
+            (self.state).set_block_size(namespace.id, configured, block_size);
+            state::save(self);
+        }
         Ok(())
     }
 

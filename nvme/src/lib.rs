@@ -35,6 +35,7 @@ mod respond;
 mod sanitize;
 mod session;
 mod stable;
+mod state;
 mod store;
 mod uncorrectable;
 
@@ -43,6 +44,7 @@ pub use controller::{Connections, Controller, ControllerConfig, ControllerError,
 pub use devices::memory::GuestSlice;
 pub use engine::Engine;
 pub use shutdown::{Behaviour, ShutdownModel};
+pub use state::StateError;
 pub use store::{NamespaceStore, StoreError};
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! What the drive remembers of its life for Get Log Page: counters and the last errors. Kept in memory:
-//! it starts anew with the process.
+//! What the drive remembers of its life for Get Log Page: counters, which outlive the process where the drive
+//! has a place for its state, and the last errors, which do not.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use zerocopy::FromZeros;
 
 use crate::gate::lock;
@@ -20,10 +21,17 @@ pub(crate) const TEMPERATURE: u16 = 298;
 /// See the module's header.
 pub(crate) struct Logs {
     since: Instant,
+    /// Seconds powered on before.
+    powered_before: u64,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
     reads: AtomicU64,
     writes: AtomicU64,
+    busy_minutes: AtomicU64,
+    /// Reads and writes when the last minute ended.
+    moved_then: AtomicU64,
+    /// The machine was reset and has not used the drive since.
+    is_off: AtomicBool,
     power_cycles: AtomicU64,
     unsafe_shutdowns: AtomicU64,
     media_errors: AtomicU64,
@@ -36,18 +44,79 @@ struct Errors {
     last: VecDeque<ErrorEntry>,
 }
 
+/// The counters, as they are saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Life {
+    read_bytes: u64,
+    written_bytes: u64,
+    reads: u64,
+    writes: u64,
+    busy_minutes: u64,
+    powered_seconds: u64,
+    power_cycles: u64,
+    unsafe_shutdowns: u64,
+    media_errors: u64,
+    errors: u64,
+}
+
+impl Life {
+    /// The power comes on, after a loss of it in use or not.
+    pub(crate) fn begin(&mut self, was_in_use: bool) {
+        self.power_cycles += 1;
+        self.unsafe_shutdowns += u64::from(was_in_use);
+    }
+}
+
 impl Logs {
-    pub(crate) fn new() -> Self {
+    /// Logs that go on from `life`.
+    pub(crate) fn new(life: &Life) -> Self {
         Self {
             since: Instant::now(),
-            read_bytes: AtomicU64::new(0),
-            written_bytes: AtomicU64::new(0),
-            reads: AtomicU64::new(0),
-            writes: AtomicU64::new(0),
-            power_cycles: AtomicU64::new(1),
-            unsafe_shutdowns: AtomicU64::new(0),
-            media_errors: AtomicU64::new(0),
-            errors: Mutex::default(),
+            powered_before: life.powered_seconds,
+            read_bytes: life.read_bytes.into(),
+            written_bytes: life.written_bytes.into(),
+            reads: life.reads.into(),
+            writes: life.writes.into(),
+            busy_minutes: life.busy_minutes.into(),
+            moved_then: (life.reads + life.writes).into(),
+            is_off: AtomicBool::new(false),
+            power_cycles: life.power_cycles.into(),
+            unsafe_shutdowns: life.unsafe_shutdowns.into(),
+            media_errors: life.media_errors.into(),
+            errors: Mutex::new(Errors {
+                count: life.errors,
+                last: VecDeque::new(),
+            }),
+        }
+    }
+
+    /// The counters as they stand.
+    pub(crate) fn life(&self) -> Life {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Life {
+            read_bytes: load(&self.read_bytes),
+            written_bytes: load(&self.written_bytes),
+            reads: load(&self.reads),
+            writes: load(&self.writes),
+            busy_minutes: load(&self.busy_minutes),
+            powered_seconds: self.powered_seconds(),
+            power_cycles: load(&self.power_cycles),
+            unsafe_shutdowns: load(&self.unsafe_shutdowns),
+            media_errors: load(&self.media_errors),
+            errors: lock(&self.errors).count,
+        }
+    }
+
+    fn powered_seconds(&self) -> u64 {
+        self.powered_before + self.since.elapsed().as_secs()
+    }
+
+    /// A minute has passed: it was a busy one where data was moved.
+    pub(crate) fn count_minute(&self) {
+        let moved = self.reads.load(Ordering::Relaxed) + self.writes.load(Ordering::Relaxed);
+        if self.moved_then.swap(moved, Ordering::Relaxed) != moved {
+            self.busy_minutes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -61,11 +130,19 @@ impl Logs {
         self.writes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A reset of the machine is a power cycle to the drive, unsafe where the guest did not shut it down.
-    pub(crate) fn count_power_cycle(&self, was_safe: bool) {
-        self.power_cycles.fetch_add(1, Ordering::Relaxed);
+    /// A reset of the machine takes the drive's power away, unsafely where the guest did not shut it down.
+    /// It comes back when the guest next uses the drive.
+    pub(crate) fn power_off(&self, was_safe: bool) {
+        self.is_off.store(true, Ordering::Relaxed);
         if !was_safe {
             self.unsafe_shutdowns.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The guest uses the drive: where its power was away, this is another cycle of it.
+    pub(crate) fn power_on(&self) {
+        if self.is_off.swap(false, Ordering::Relaxed) {
+            self.power_cycles.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -116,8 +193,9 @@ impl Logs {
         smart.data_units_written = units(&self.written_bytes);
         smart.read_commands = load(&self.reads);
         smart.write_commands = load(&self.writes);
+        smart.busy_minutes = load(&self.busy_minutes);
         smart.power_cycles = load(&self.power_cycles);
-        smart.power_on_hours = u128::from(self.since.elapsed().as_secs() / 3600);
+        smart.power_on_hours = u128::from(self.powered_seconds() / 3600);
         smart.unsafe_shutdowns = load(&self.unsafe_shutdowns);
         smart.media_errors = load(&self.media_errors);
         smart.error_entries = u128::from(lock(&self.errors).count);

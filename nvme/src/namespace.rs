@@ -22,6 +22,8 @@ pub(crate) struct Namespace {
     pub(crate) transfers: Arc<Lane>,
     pub(crate) names: NamespaceNames,
     backend: Arc<dyn Backend>,
+    /// The block size that it was made with.
+    pub(crate) configured_block_size: u32,
     /// Block size: a power of two. Format NVM changes it.
     block_shift: AtomicU8,
     /// Whether the controller has it.
@@ -82,6 +84,7 @@ impl Namespace {
             transfers: Lane::new(8),
             names,
             backend,
+            configured_block_size: block_size,
             block_shift: AtomicU8::new(block_size.trailing_zeros() as u8),
             attached: AtomicBool::new(true),
             formatting: AtomicBool::new(false),

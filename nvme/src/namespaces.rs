@@ -10,6 +10,7 @@ use crate::gate::lock;
 use crate::identity::{Identity, NamespaceNames};
 use crate::namespace::Namespace;
 use crate::spec::{ALL_NAMESPACES, Status};
+use crate::state::Memory;
 use crate::store::{Entry, NamespaceStore, Store, StoreError};
 
 /// See the module's header.
@@ -102,6 +103,16 @@ impl Namespaces {
         let mut all = self.all();
         all.retain(|namespace| namespace.is_attached());
         all
+    }
+
+    /// Gives configured namespaces the formats that they had when the process ended.
+    pub(crate) fn recall(&self, memory: &Memory) {
+        for namespace in self.all() {
+            if self.is_configured(namespace.id) {
+                let configured = namespace.configured_block_size;
+                namespace.set_block_size(memory.block_size(namespace.id, configured));
+            }
+        }
     }
 
     /// The lowest identifier that is free.

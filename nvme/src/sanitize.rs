@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::admin::{Event, raise_event};
@@ -14,6 +15,7 @@ use crate::gate::lock;
 use crate::session::Session;
 use crate::spec::Status;
 use crate::spec::log::SanitizeStatus;
+use crate::state;
 
 /// How long commands that were under way may hold the beginning up before the operation fails.
 const DRAIN_BOUND: Duration = Duration::from_secs(10);
@@ -25,7 +27,6 @@ const GLOBAL_DATA_ERASED: u16 = 1 << 8;
 const WHOLE: u16 = u16::MAX;
 
 /// What a drive knows of its sanitize operations.
-#[derive(Default)]
 pub(crate) struct Sanitize {
     /// The stage, for those who look at every command.
     stage: AtomicU8,
@@ -64,7 +65,8 @@ pub(crate) enum Stage {
 }
 
 /// What the host ordered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Order {
     /// Dword 10 of the command.
     pub(crate) dword: u32,
@@ -104,7 +106,48 @@ impl Order {
     }
 }
 
+/// A drive's last operation, as it is saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Past {
+    stage: u8,
+    order: Order,
+    passes: u8,
+    left: bool,
+    /// Nothing was written since it ended well.
+    is_clean: bool,
+}
+
 impl Sanitize {
+    /// What there is to know of the last operation.
+    pub(crate) fn new(past: &Past) -> Self {
+        let state = State {
+            order: past.order,
+            passes: past.passes,
+            left: past.left,
+            // Nothing has been written by this process.
+            written_then: past.is_clean.then_some(0),
+            ..State::default()
+        };
+        Self {
+            stage: past.stage.into(),
+            state: Mutex::new(state),
+            session: Mutex::default(),
+        }
+    }
+
+    /// What is to be known of it at the next start.
+    pub(crate) fn past(&self, drive: &Drive) -> Past {
+        let state = lock(&self.state);
+        Past {
+            stage: self.stage() as u8,
+            order: state.order,
+            passes: state.passes,
+            left: state.left,
+            is_clean: state.written_then == Some(drive.written_bytes()),
+        }
+    }
+
     pub(crate) fn stage(&self) -> Stage {
         match self.stage.load(Ordering::Acquire) {
             0 => Stage::Never,
@@ -122,6 +165,13 @@ impl Sanitize {
             Stage::Never | Stage::Completed => Ok(()),
             Stage::Running => Err(Status::SANITIZE_IN_PROGRESS),
             Stage::Failed | Stage::FailedUnrestricted => Err(Status::SANITIZE_FAILED),
+        }
+    }
+
+    fn check_idle(&self) -> Result<(), Status> {
+        match self.stage() {
+            Stage::Running => Err(Status::SANITIZE_IN_PROGRESS),
+            _ => Ok(()),
         }
     }
 
@@ -162,33 +212,59 @@ impl Sanitize {
     }
 }
 
-/// Begins an operation on the drive's lane.
-pub(crate) fn begin(drive: &Arc<Drive>, order: Order, session: &Arc<Session>) {
-    let sanitize = &drive.sanitize;
-    let mut state = lock(&sanitize.state);
-    let sizes = drive.namespaces.all();
-    let size: u64 = sizes.iter().map(|one| one.backend().size()).sum();
+/// Begins an operation, on the drive's lane. It is remembered when this returns.
+///
+/// # Errors
+/// Another one is under way.
+pub(crate) fn begin(
+    drive: &Arc<Drive>,
+    order: Order,
+    session: &Arc<Session>,
+) -> Result<(), Status> {
+    let mut state = lock(&drive.sanitize.state);
+    drive.sanitize.check_idle()?;
+    start(drive, order, &mut state);
+    drop(state);
+    state::save(drive);
+    let (drive, session) = (Arc::clone(drive), Arc::clone(session));
+    let lane = Arc::clone(&drive.lane);
+    lane.submit(Box::new(move || run(&drive, order, Some(session))));
+    Ok(())
+}
+
+/// Begins an operation anew that the end of the process cut off.
+pub(crate) fn resume(drive: &Arc<Drive>, past: &Past) {
+    if drive.sanitize.stage() != Stage::Running {
+        return;
+    }
+    start(drive, past.order, &mut lock(&drive.sanitize.state));
+    let (drive, order) = (Arc::clone(drive), past.order);
+    let lane = Arc::clone(&drive.lane);
+    lane.submit(Box::new(move || run(&drive, order, None)));
+}
+
+fn start(drive: &Drive, order: Order, state: &mut State) {
+    let namespaces = drive.namespaces.all();
+    let size: u64 = namespaces.iter().map(|one| one.backend().size()).sum();
     *state = State {
         order,
         total: size.saturating_mul(order.erasures().len() as u64),
         ..State::default()
     };
-    sanitize
-        .stage
-        .store(Stage::Running as u8, Ordering::Release);
-    drop(state);
-    let (drive, session) = (Arc::clone(drive), Arc::clone(session));
-    let lane = Arc::clone(&drive.lane);
-    lane.submit(Box::new(move || run(&drive, order, session)));
+    let stage = &drive.sanitize.stage;
+    stage.store(Stage::Running as u8, Ordering::Release);
 }
 
-fn run(drive: &Arc<Drive>, order: Order, session: Arc<Session>) {
-    let drained = drain(&session);
-    drop(session);
+fn run(drive: &Arc<Drive>, order: Order, session: Option<Arc<Session>>) {
+    let drained = session.is_none_or(|session| drain(&session));
     let result = match drained {
         true => erase_all(drive, order),
         false => Err(Cut::Failed(Status::INTERNAL_ERROR)),
     };
+    // The drive was taken away: it is as if its power had gone.
+    if result == Err(Cut::Stopped) || drive.is_released() {
+        return;
+    }
     let sanitize = &drive.sanitize;
     let mut state = lock(&sanitize.state);
     let stage = match result {
@@ -196,16 +272,15 @@ fn run(drive: &Arc<Drive>, order: Order, session: Arc<Session>) {
             state.written_then = Some(drive.written_bytes());
             Stage::Completed
         }
-        // The drive was taken away: it is as if its power had gone.
-        Err(Cut::Stopped) => return,
-        Err(Cut::Failed(_)) if order.is_unrestricted() => Stage::FailedUnrestricted,
-        Err(Cut::Failed(_)) => Stage::Failed,
+        Err(_) if order.is_unrestricted() => Stage::FailedUnrestricted,
+        Err(_) => Stage::Failed,
     };
-    if result.is_err() {
-        warn!(drive = %drive.id, "a sanitize operation failed");
-    }
     sanitize.stage.store(stage as u8, Ordering::Release);
     drop(state);
+    if stage != Stage::Completed {
+        warn!(drive = %drive.id, "a sanitize operation failed");
+    }
+    state::save(drive);
     let session = lock(&sanitize.session).upgrade();
     if let Some(session) = session {
         raise_event(&session, Event::Sanitized);

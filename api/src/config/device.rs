@@ -210,6 +210,10 @@ pub struct NvmeConfig {
     pub namespaces: Vec<NamespaceConfig>,
     /// Where namespaces are kept that the guest creates. Unless given, it cannot create any.
     pub namespace_store: Option<NamespaceStore>,
+    /// A file for what the drive remembers over restarts: its SMART counters, formats, the last sanitize
+    /// operation. Made where it is missing. Unless given, its life begins anew with the process.
+    #[schema(value_type = Option<String>)]
+    pub state: Option<PathBuf>,
     /// The guest-visible shutdown handshake.
     #[serde(default)]
     pub shutdown: ShutdownModel,

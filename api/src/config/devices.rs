@@ -201,6 +201,16 @@ fn validate_paths(places: &[Place<'_>]) -> Result<(), ConfigError> {
                     .of(place, "namespace_store.path"));
             }
         }
+        if let Some(state) = &nvme.state
+            && !written.insert(state.components().collect())
+        {
+            let message = format!(
+                "device `{}`: the file `{}` is another drive's state or storage too; give each drive a file of its own",
+                place.device.id(),
+                state.display()
+            );
+            return Err(ConfigError::new(ErrorCode::DuplicatePath, message).of(place, "state"));
+        }
         for (at, namespace) in nvme.namespaces.iter().enumerate() {
             // Spelt the same way: `a//./b` is `a/b`.
             let path: PathBuf = namespace.path.components().collect();

@@ -1,6 +1,8 @@
 //! How a device is read: all fields of all device types at one level, so that one with a field that its
 //! type does not have is refused by name.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
@@ -46,6 +48,7 @@ struct DeviceDocument {
     volatile_write_cache: Option<bool>,
     namespaces: Option<Vec<NamespaceConfig>>,
     namespace_store: Option<NamespaceStore>,
+    state: Option<PathBuf>,
     shutdown: Option<ShutdownModel>,
     faults: Option<FaultsConfig>,
 }
@@ -78,6 +81,7 @@ impl DeviceDocument {
             volatile_write_cache,
             namespaces,
             namespace_store,
+            state,
             shutdown,
             faults,
         } = self;
@@ -116,6 +120,7 @@ impl DeviceDocument {
                 volatile_write_cache,
                 namespaces,
                 namespace_store,
+                state,
                 shutdown,
                 teardown,
                 faults: faults.unwrap_or_default(),
@@ -128,6 +133,7 @@ impl DeviceDocument {
             ("volatile_write_cache", volatile_write_cache.is_some()),
             ("namespaces", namespaces.is_some()),
             ("namespace_store", namespace_store.is_some()),
+            ("state", state.is_some()),
             ("shutdown", shutdown.is_some()),
             ("faults", faults.is_some()),
         ];

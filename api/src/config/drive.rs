@@ -78,6 +78,10 @@ pub(super) fn validate(place: &Place<'_>, drive: &NvmeConfig) -> Result<(), Conf
             return refuse("namespace_store.capacity", message);
         }
     }
+    if let Some(state) = &drive.state {
+        given_path(&place.field("state"), "the drive's state file", state)
+            .map_err(|error| error.of(place, "state"))?;
+    }
     for (at, namespace) in drive.namespaces.iter().enumerate() {
         let field = format!("namespaces[{at}].path");
         let path = given_path(

@@ -14,15 +14,19 @@ use crate::session::Session;
 use crate::spec::command::admin;
 use crate::spec::{ALL_NAMESPACES, BLOCK_SIZES, Status, Submission};
 
-/// Format NVM, on the lane.
-pub(super) fn format(session: &Session) -> Outcome {
+/// Both commands touch files of the host, hence the lane.
+pub(super) fn on_lane(
+    session: &Session,
+    command: fn(&Arc<Session>, &Submission) -> Result<u32, Status>,
+) -> Outcome {
     let lane = Arc::clone(&session.drive.lane);
     Outcome::Later(Box::new(move |responder| {
-        Deferred::submit(&lane, responder, execute);
+        Deferred::submit(&lane, responder, command);
     }))
 }
 
-fn execute(session: &Arc<Session>, command: &Submission) -> Result<u32, Status> {
+/// Format NVM.
+pub(super) fn format(session: &Arc<Session>, command: &Submission) -> Result<u32, Status> {
     let drive = &session.drive;
     let dword = command.cdw10;
     let format = dword & 0xF | (dword >> 12 & 0b11) << 4;
@@ -64,8 +68,8 @@ fn format_one(session: &Session, namespace: &Namespace, block_size: u32) -> Resu
     session.drive.set_block_size(namespace, block_size)
 }
 
-/// Sanitize: begins, and completes at once.
-pub(super) fn sanitize(session: &Arc<Session>, command: &Submission) -> Result<(), Status> {
+/// Sanitize: completes when the operation has begun.
+pub(super) fn sanitize(session: &Arc<Session>, command: &Submission) -> Result<u32, Status> {
     const EXIT_FAILURE: u32 = 1;
     const BLOCK_ERASE: u32 = 2;
     const OVERWRITE: u32 = 3;
@@ -88,11 +92,11 @@ pub(super) fn sanitize(session: &Arc<Session>, command: &Submission) -> Result<(
             for namespace in drive.namespaces.all() {
                 namespace.check_writable()?;
             }
-            sanitize::begin(drive, order, session);
+            sanitize::begin(drive, order, session)?;
         }
         _ => return Err(Status::INVALID_FIELD),
     }
-    Ok(())
+    Ok(0)
 }
 
 /// Whether an admin command is served while the drive is sanitized, or when that failed (figure 593).

@@ -50,8 +50,8 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
             keep_alive::restart(session, time);
             Outcome::Done(Ok(0))
         }
-        admin::FORMAT => format::format(session),
-        admin::SANITIZE => format::sanitize(session, command).into(),
+        admin::FORMAT => format::on_lane(session, format::format),
+        admin::SANITIZE => format::on_lane(session, format::sanitize),
         admin::NAMESPACE_MANAGEMENT => namespaces::execute(session, namespaces::manage),
         admin::NAMESPACE_ATTACHMENT => namespaces::execute(session, namespaces::attach),
         _ => Outcome::Done(Err(Status::INVALID_OPCODE)),

@@ -47,7 +47,8 @@ impl Controller {
         if faults.removed != was_removed {
             // Power was lost, or came back to a drive without any.
             if faults.removed {
-                self.drive.logs.count_power_cycle(registers.is_safe());
+                self.drive.logs.power_off(registers.is_safe());
+                crate::state::note_use(&self.drive, false);
             }
             registers.end_subsystem_shutdown();
             after = self.close(&mut registers, false);

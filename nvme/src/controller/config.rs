@@ -1,5 +1,6 @@
 //! What a controller is made of, and why it cannot be made.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use devices::interrupt::{IntxLine, MsiRouter};
@@ -10,6 +11,7 @@ use crate::backend::Backend;
 use crate::engine::Engine;
 use crate::shutdown::Behaviour;
 use crate::spec::BLOCK_SIZES;
+use crate::state::StateError;
 use crate::store::{NamespaceStore, StoreError};
 
 /// Most I/O queue pairs of a controller.
@@ -34,6 +36,8 @@ pub struct ControllerConfig {
     pub write_cache: bool,
     /// Where namespaces are kept that the guest creates. Without it the guest cannot manage namespaces.
     pub namespace_store: Option<NamespaceStore>,
+    /// A file for what the drive remembers over restarts. Without it, its life begins anew with the process.
+    pub state: Option<PathBuf>,
     /// How it behaves when it is shut down, and what is wrong with it.
     pub behaviour: Behaviour,
     /// What latencies that vary are drawn from.
@@ -138,6 +142,14 @@ pub enum ControllerError {
         id: String,
         /// Why.
         source: StoreError,
+    },
+    /// What it remembers cannot be read.
+    #[error("drive {id}: {source}")]
+    State {
+        /// The drive.
+        id: String,
+        /// Why.
+        source: StateError,
     },
     /// The host gives no interrupt vectors.
     #[error("no interrupt vectors for drive {id}: {source}")]

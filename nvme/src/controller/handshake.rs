@@ -9,6 +9,7 @@ use crate::engine::TimerKind;
 use crate::gate::lock;
 use crate::shutdown::Part;
 use crate::spec::Status;
+use crate::state;
 
 impl Controller {
     /// On the control thread: arms the timer and begins the flush of the shutdown that CC.SHN asked for.
@@ -85,6 +86,7 @@ impl Controller {
                 }
             });
             registers.used = false;
+            state::note_use(&self.drive, false);
             if let State::Ready(session) = &registers.state {
                 session.shut();
             }

@@ -38,8 +38,9 @@ use crate::identity::{Identity, digest};
 use crate::logs::Logs;
 use crate::namespaces::Namespaces;
 use crate::pci;
-use crate::sanitize::Sanitize;
+use crate::sanitize::{self, Sanitize};
 use crate::session::Session;
+use crate::state::{self, Memory};
 use registers::Registers;
 
 /// One NVMe controller. Its PCI side is in [`PciFunction`](devices::pci::PciFunction), its host side in
@@ -74,6 +75,7 @@ impl Controller {
             namespaces,
             write_cache,
             namespace_store,
+            state,
             behaviour,
             seed,
             queue_limit,
@@ -94,6 +96,12 @@ impl Controller {
                 id: id.clone(),
                 source,
             })?;
+        let (memory, past) =
+            Memory::open(state.as_deref()).map_err(|source| ControllerError::State {
+                id: id.clone(),
+                source,
+            })?;
+        namespaces.recall(&memory);
         let drive = Arc::new(Drive {
             id,
             identity,
@@ -103,17 +111,21 @@ impl Controller {
             write_cache,
             queue_limit,
             shutdown_estimate: AtomicU32::new(0),
-            logs: Logs::new(),
+            logs: Logs::new(&past.life),
+            state: memory,
             memory: connections.memory,
             engine: connections.engine,
             endpoint,
             faults,
-            sanitize: Sanitize::default(),
+            sanitize: Sanitize::new(&past.sanitize),
             released: AtomicBool::new(false),
             number,
             first_thread: number as usize,
             interrupt_mask: AtomicU32::new(0),
         });
+        state::begin_minutes(&drive);
+        state::schedule(&drive);
+        sanitize::resume(&drive, &past.sanitize);
         let controller = Arc::new_cyclic(|me| Self {
             drive,
             session: ArcSwapOption::empty(),
@@ -154,7 +166,7 @@ impl Controller {
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        for kind in [TimerKind::Shutdown, TimerKind::Drain] {
+        for kind in [TimerKind::Shutdown, TimerKind::Drain, TimerKind::Minute] {
             self.drive.engine.disarm(self.timer(kind));
         }
     }

@@ -13,6 +13,7 @@ use crate::engine::TimerKind;
 use crate::gate::lock;
 use crate::session::Session;
 use crate::shutdown::Shutdown;
+use crate::state;
 
 /// How long a reset waits for commands in flight before CSTS.CFS says that it cannot end.
 const DRAIN_BOUND: Duration = Duration::from_secs(10);
@@ -26,6 +27,7 @@ impl Controller {
             Ok(session) => {
                 self.session.store(Some(Arc::clone(&session)));
                 registers.used = true;
+                state::note_use(&self.drive, true);
                 State::Ready(session)
             }
             Err(why) => {

@@ -9,6 +9,7 @@ use devices::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
 
 use super::Controller;
 use crate::gate::lock;
+use crate::state;
 
 impl Controller {
     /// A function level or bus reset: registers read as after power-on from now on. Commands in flight
@@ -25,7 +26,8 @@ impl Controller {
     /// Waits until nobody touches guest memory on behalf of the old session.
     fn quiesce(&self, by: Deadline) -> Result<(), ShutdownError> {
         let mut registers = lock(&self.registers);
-        self.drive.logs.count_power_cycle(registers.is_safe());
+        self.drive.logs.power_off(registers.is_safe());
+        state::note_use(&self.drive, false);
         registers.end_subsystem_shutdown();
         let after = self.close(&mut registers, false);
         registers.power_on();
@@ -113,6 +115,7 @@ impl Device for Controller {
         self.reset_function();
         self.drive.endpoint.release();
         self.drive.released.store(true, Ordering::Release);
+        state::save(&self.drive);
         for namespace in self.drive.namespaces.all() {
             namespace.backend().release();
         }

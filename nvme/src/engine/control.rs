@@ -25,6 +25,8 @@ pub(crate) enum TimerKind {
     Drain,
     /// An interrupt of this vector that was held back.
     Interrupt(u16),
+    /// The next minute of the drive's life.
+    Minute,
     /// The host's keep-alive.
     KeepAlive,
     /// The end of what makes the command of this number slow.

@@ -90,6 +90,7 @@ pub(super) fn config(backends: Vec<Arc<dyn Backend>>) -> ControllerConfig {
         namespaces: backends.into_iter().map(NamespaceConfig::new).collect(),
         write_cache: true,
         namespace_store: None,
+        state: None,
         behaviour: Behaviour::default(),
         seed: 1,
         queue_limit: 4,

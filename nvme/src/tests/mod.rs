@@ -19,5 +19,6 @@ mod registers;
 mod ring;
 mod sgl;
 mod shutdown;
+mod state;
 mod status;
 mod subsystem;

@@ -68,6 +68,12 @@ impl From<DriveError> for ApiError {
                     .with_device(id)
                     .with_field("namespace_store")
             }
+            DriveError::Controller {
+                ref id,
+                source: ControllerError::State { .. },
+            } => ApiError::from_error(ErrorCode::BadFile, &error)
+                .with_device(id)
+                .with_field("state"),
             DriveError::Controller { ref id, .. } => {
                 ApiError::from_error(ErrorCode::Internal, &error).with_device(id)
             }
@@ -126,6 +132,7 @@ pub fn controller(
             path: store.path.clone(),
             capacity: store.capacity,
         }),
+        state: config.state.clone(),
         behaviour: behaviour(config),
         seed: config.options.seed.unwrap_or_else(|| seed_of(id)),
         queue_limit: queues,

@@ -154,6 +154,7 @@ fn a_drive_is_whom_the_configuration_says() {
     let mut written = with(drive("d0"), "model", json!("A drive"));
     written["firmware"] = json!("7");
     written["volatile_write_cache"] = json!(false);
+    written["state"] = json!("/d0.state");
     written["namespace_store"] = json!({ "path": "/store", "capacity": 1 << 30 });
     written["namespaces"] = json!([namespace]);
     let config = read(&machine(json!([written.clone()]), json!([]))).unwrap();
@@ -198,6 +199,9 @@ fn a_drive_is_whom_the_configuration_says() {
     let twice = machine(json!([written.clone(), other]), json!([]));
     let field = "pci[1].namespace_store.path";
     refused_for(&twice, ErrorCode::DuplicatePath, field, Some("d1"));
+    let other = with(drive("d1"), "state", json!("/./d0.state"));
+    let twice = machine(json!([written.clone(), other]), json!([]));
+    refused_for(&twice, ErrorCode::DuplicatePath, "pci[1].state", Some("d1"));
     for (field, value) in [("model", "x".repeat(41)), ("firmware", "123456789".into())] {
         let long = machine(json!([with(drive("d0"), field, json!(value))]), json!([]));
         refused_for(

@@ -195,6 +195,7 @@ impl Drive {
             namespaces: vec![NamespaceConfig::new(Arc::new(NullBackend::new(1 << 20)))],
             write_cache: true,
             namespace_store: None,
+            state: None,
             behaviour: Behaviour {
                 shutdown: ShutdownModel {
                     latency: latency.into(),
