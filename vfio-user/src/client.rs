@@ -273,3 +273,10 @@ fn finish(message: Message) -> Result<Reply, ClientError> {
         descriptors: message.descriptors,
     })
 }
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Also where another process has a copy of the socket for a moment: the server is to see the end.
+        self.sender.close();
+    }
+}

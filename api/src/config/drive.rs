@@ -12,6 +12,7 @@ const BLOCK_SIZES: [u32; 2] = [512, 4096];
 
 /// Where the drive stands in the machine that it is checked in.
 const ALONE: &str = "pci[0].";
+const ITSELF: &str = "`pci[0]`";
 
 impl NvmeConfig {
     /// Reads a drive that stands alone in its document, for a device process, and validates it as one of a
@@ -24,7 +25,7 @@ impl NvmeConfig {
         let mut machine: VmConfig = json::from_slice(br#"{ "payload": { "kernel": "/" } }"#)?;
         machine.pci.push(device);
         machine.validate().map_err(|error| ConfigError {
-            message: error.message.replace(ALONE, ""),
+            message: (error.message.replace(ALONE, "")).replace(ITSELF, "the drive"),
             field: error.field.map(|field| field.replace(ALONE, "")),
             ..error
         })?;

@@ -124,9 +124,6 @@ impl<'a> Connection<'a> {
         if ready[1] {
             return Ok(false);
         }
-        if ready[2] && listener.accept().is_ok() {
-            info!("a second client was turned away: the device has one at a time");
-        }
         for (waker, _) in ready[3..].iter().enumerate().filter(|(_, ready)| **ready) {
             self.device.woken(waker);
         }
@@ -135,10 +132,15 @@ impl<'a> Connection<'a> {
             return Err(WireError::TooSlow("send VERSION"));
         }
         for _ in 0..BURST {
-            match self.receiver.take(&self.socket)? {
-                Some(message) => self.take(message)?,
-                None => break,
+            if let Some(message) = self.receiver.take(&self.socket)? {
+                self.take(message)?;
+                continue;
             }
+            // All is read, and the client is still there: one that leaves and comes again is no second.
+            if ready[2] && listener.accept().is_ok() {
+                info!("a second client was turned away: the device has one at a time");
+            }
+            break;
         }
         Ok(true)
     }

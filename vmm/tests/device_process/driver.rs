@@ -1,0 +1,386 @@
+//! A driver in miniature behind a vfio-user client: memory in a memfd, and some that only messages reach.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{MemfdFlags, memfd_create};
+use vfio_user::Errno;
+use vfio_user::client::{Client, ClientError, Memory};
+use vfio_user::protocol::{
+    Capabilities, DmaMap, DmaUnmap, IrqSet, RegionAccess, command, irq, irq_set_flag, region,
+};
+use zerocopy::IntoBytes;
+
+use super::process::{Process, SOON};
+
+/// Where the memory begins that has no descriptor.
+pub const REMOTE: u64 = 0x1000_0000;
+/// Memory that is given and taken back.
+pub const MORE: u64 = 0x2000_0000;
+const SIZE: u64 = 0x10_0000;
+const ASQ: u64 = 0x1000;
+const ACQ: u64 = 0x2000;
+const SQ: u64 = 0x3000;
+const CQ: u64 = 0x4000;
+const ENTRIES: u32 = 32;
+const CSTS: u64 = 0x1C;
+
+/// The guest's memory that messages reach.
+struct Remote(RefCell<Vec<u8>>);
+
+impl Remote {
+    fn range(at: u64, len: usize) -> Result<std::ops::Range<usize>, Errno> {
+        let start = at.checked_sub(REMOTE).ok_or(Errno::FAULT)? as usize;
+        Some(start..start + len)
+            .filter(|range| range.end <= SIZE as usize)
+            .ok_or(Errno::FAULT)
+    }
+}
+
+impl Memory for Remote {
+    fn read(&self, at: u64, data: &mut [u8]) -> Result<(), Errno> {
+        let range = Self::range(at, data.len())?;
+        data.copy_from_slice(&self.0.borrow()[range]);
+        Ok(())
+    }
+
+    fn write(&self, at: u64, data: &[u8]) -> Result<(), Errno> {
+        let range = Self::range(at, data.len())?;
+        self.0.borrow_mut()[range].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+/// A queue pair as its driver sees it.
+#[derive(Default)]
+struct Queue {
+    tail: u32,
+    head: u32,
+    phase: bool,
+}
+
+/// A vector's eventfd.
+pub struct Vector(File);
+
+impl Vector {
+    pub fn has_fired(&self) -> bool {
+        (&self.0).read_exact(&mut [0; 8]).is_ok()
+    }
+
+    /// Whether it fires, soon.
+    pub fn fired(&self, driver: &mut Driver) -> bool {
+        driver
+            .client
+            .serve(&driver.remote, SOON, || self.has_fired())
+            .unwrap()
+    }
+}
+
+pub struct Driver {
+    client: Client,
+    memory: File,
+    remote: Remote,
+    queues: [Queue; 2],
+}
+
+impl Driver {
+    pub fn connect(process: &Process) -> Self {
+        let stated = Capabilities {
+            max_msg_fds: Some(8),
+            max_data_xfer_size: Some(0x1000),
+            ..Capabilities::default()
+        };
+        let client = Client::connect(process.connect(), Some(stated), SOON).unwrap();
+        let memory = File::from(memfd_create("driver", MemfdFlags::CLOEXEC).unwrap());
+        memory.set_len(SIZE).unwrap();
+        let mut driver = Self {
+            client,
+            memory,
+            remote: Remote(RefCell::new(vec![0; SIZE as usize])),
+            queues: Default::default(),
+        };
+        driver.map(0, true).unwrap();
+        driver.map(REMOTE, false).unwrap();
+        driver
+    }
+
+    /// Leaves, and comes again as another.
+    pub fn reconnect(self, process: &Process) -> Self {
+        drop(self);
+        Self::connect(process)
+    }
+
+    fn request(
+        &mut self,
+        command: u16,
+        payload: &[&[u8]],
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Vec<u8>, Errno> {
+        match self
+            .client
+            .request(command, payload, fds, &self.remote, SOON)
+        {
+            Ok(reply) => Ok(reply.payload),
+            Err(ClientError::Refused { errno, .. }) => Err(errno),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn map(&mut self, address: u64, shared: bool) -> Result<(), Errno> {
+        let file = self.memory.try_clone().unwrap();
+        let map = DmaMap {
+            argsz: 32,
+            flags: 3,
+            offset: 0,
+            address,
+            size: SIZE,
+        };
+        let fds = [file.as_fd()];
+        let fds = if shared { &fds[..] } else { &[] };
+        self.request(command::DMA_MAP, &[map.as_bytes()], fds)
+            .map(drop)
+    }
+
+    /// The same memory a second time, elsewhere.
+    pub fn map_more(&mut self) {
+        self.map(MORE, true).unwrap();
+        assert_eq!(self.map(MORE, true), Err(Errno::EXIST));
+    }
+
+    pub fn unmap_more(&mut self) {
+        let unmap = DmaUnmap {
+            argsz: 24,
+            flags: 0,
+            address: MORE,
+            size: SIZE,
+        };
+        self.request(command::DMA_UNMAP, &[unmap.as_bytes()], &[])
+            .unwrap();
+    }
+
+    fn access(&mut self, region: u32, offset: u64, data: &[u8]) {
+        let access = RegionAccess {
+            offset,
+            region,
+            count: data.len() as u32,
+        };
+        self.request(command::REGION_WRITE, &[access.as_bytes(), data], &[])
+            .unwrap();
+    }
+
+    fn read(&mut self, region: u32, offset: u64, count: u32) -> Vec<u8> {
+        let access = RegionAccess {
+            offset,
+            region,
+            count,
+        };
+        let reply = self.request(command::REGION_READ, &[access.as_bytes()], &[]);
+        reply.unwrap()[16..].to_vec()
+    }
+
+    pub fn config(&mut self, offset: u64, count: u32) -> Vec<u8> {
+        self.read(region::CONFIG, offset, count)
+    }
+
+    pub fn register(&mut self, offset: u64) -> u32 {
+        let raw = self.read(region::BAR0, offset, 4);
+        u32::from_le_bytes(raw.try_into().unwrap())
+    }
+
+    fn set_register(&mut self, offset: u64, value: u32) {
+        self.access(region::BAR0, offset, &value.to_le_bytes());
+    }
+
+    pub fn reset(&mut self) {
+        self.request(command::DEVICE_RESET, &[], &[]).unwrap();
+    }
+
+    pub fn connect_vector(&mut self, vector: u32) -> Vector {
+        let event = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        self.set_vector(vector, event.as_fd()).unwrap();
+        Vector(File::from(event))
+    }
+
+    fn set_vector(&mut self, vector: u32, event: BorrowedFd<'_>) -> Result<(), Errno> {
+        let set = IrqSet {
+            argsz: 20,
+            flags: irq_set_flag::DATA_EVENTFD | irq_set_flag::ACTION_TRIGGER,
+            index: irq::MSIX,
+            start: vector,
+            count: 1,
+        };
+        let irqs = command::DEVICE_SET_IRQS;
+        self.request(irqs, &[set.as_bytes()], &[event]).map(drop)
+    }
+
+    /// Tries what is neither memory nor an eventfd, and a file that ends before its range does.
+    pub fn refuses_descriptors(&mut self) {
+        let (pipe, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(self.set_vector(0, pipe.as_fd()), Err(Errno::INVAL));
+        let short = File::from(memfd_create("short", MemfdFlags::CLOEXEC).unwrap());
+        short.set_len(SIZE - 1).unwrap();
+        let whole = std::mem::replace(&mut self.memory, short);
+        assert_eq!(self.map(MORE, true), Err(Errno::INVAL));
+        self.memory = File::from(OwnedFd::from(pipe));
+        assert_eq!(self.map(MORE, true), Err(Errno::INVAL));
+        self.memory = whole;
+        assert_eq!(self.map(0x800, true), Err(Errno::EXIST));
+    }
+
+    /// Sets the controller going with its admin queues from `base` on.
+    pub fn start_at(&mut self, base: u64) {
+        self.queues = [true, true].map(|phase| Queue {
+            phase,
+            ..Queue::default()
+        });
+        self.memory.write_all_at(&[0; 0x8000], 0).unwrap();
+        // Memory decoding and bus mastering.
+        self.access(region::CONFIG, 4, &[6, 0]);
+        // MSI-X, which clients switch on in the capability.
+        let msix = self.capability(0x11);
+        self.access(region::CONFIG, msix + 2, &0x8000_u16.to_le_bytes());
+        let entries = ENTRIES - 1;
+        self.set_register(0x24, entries << 16 | entries);
+        for (register, value) in [(0x28, base + ASQ), (0x30, base + ACQ)] {
+            self.set_register(register, value as u32);
+            self.set_register(register + 4, (value >> 32) as u32);
+        }
+        self.set_register(0x14, 4 << 20 | 6 << 16 | 1);
+    }
+
+    pub fn enable(&mut self, base: u64) {
+        self.start_at(base);
+        let started = std::time::Instant::now();
+        while self.register(CSTS) & 1 == 0 {
+            assert!(
+                started.elapsed() < SOON,
+                "the controller does not become ready"
+            );
+        }
+    }
+
+    fn capability(&mut self, id: u8) -> u64 {
+        let mut at = u64::from(self.config(0x34, 1)[0]);
+        while at != 0 {
+            let header = self.config(at, 2);
+            if header[0] == id {
+                return at;
+            }
+            at = u64::from(header[1]);
+        }
+        panic!("no capability {id:#x}");
+    }
+
+    pub fn put(&self, at: u64, data: &[u8]) {
+        if at < SIZE {
+            self.memory.write_all_at(data, at).unwrap();
+        } else {
+            self.remote.write(at, data).unwrap();
+        }
+    }
+
+    pub fn get(&self, at: u64, bytes: usize) -> Vec<u8> {
+        let mut data = vec![0; bytes];
+        if at < SIZE {
+            self.memory.read_exact_at(&mut data, at).unwrap();
+        } else {
+            self.remote.read(at, &mut data).unwrap();
+        }
+        data
+    }
+
+    /// Puts a command into a queue and rings.
+    fn send(&mut self, queue: usize, words: [u32; 16]) {
+        let base = [ASQ, SQ][queue];
+        let tail = self.queues[queue].tail;
+        self.put(base + u64::from(tail) * 64, words.as_bytes());
+        self.queues[queue].tail = (tail + 1) % ENTRIES;
+        self.set_register(0x1000 + queue as u64 * 8, self.queues[queue].tail);
+    }
+
+    /// Waits for the next completion of a queue; its status.
+    fn complete(&mut self, queue: usize) -> u16 {
+        let base = [ACQ, CQ][queue];
+        let Queue { head, phase, .. } = self.queues[queue];
+        let at = base + u64::from(head) * 16 + 14;
+        let memory = &self.memory;
+        let status = || {
+            let mut raw = [0; 2];
+            memory.read_exact_at(&mut raw, at).unwrap();
+            u16::from_le_bytes(raw)
+        };
+        let done = || (status() & 1 == 1) == phase;
+        let came = self.client.serve(&self.remote, SOON, done).unwrap();
+        assert!(came, "no completion");
+        let status = status() >> 1;
+        let queue_state = &mut self.queues[queue];
+        queue_state.head = (head + 1) % ENTRIES;
+        queue_state.phase ^= queue_state.head == 0;
+        let head = queue_state.head;
+        self.set_register(0x1004 + queue as u64 * 8, head);
+        status
+    }
+
+    fn admin(&mut self, words: [u32; 16]) {
+        self.send(0, words);
+        assert_eq!(self.complete(0), 0, "an admin command failed");
+    }
+
+    /// Identify Controller, to `at`.
+    pub fn identify(&mut self, at: u64) -> Vec<u8> {
+        let mut words = [0; 16];
+        words[0] = 6;
+        (words[6], words[7]) = (at as u32, (at >> 32) as u32);
+        words[10] = 1;
+        self.admin(words);
+        self.get(at, 4096)
+    }
+
+    pub fn make_queues(&mut self) {
+        let mut words = [0; 16];
+        (words[0], words[6]) = (5, CQ as u32);
+        (words[10], words[11]) = ((ENTRIES - 1) << 16 | 1, 1 << 16 | 0b11);
+        self.admin(words);
+        (words[0], words[6]) = (1, SQ as u32);
+        words[11] = 1 << 16 | 1;
+        self.admin(words);
+    }
+
+    /// Sends a read (2) or write (1) of `blocks` blocks.
+    pub fn submit(&mut self, opcode: u32, at: u64, block: u32, blocks: u32) {
+        self.submit_list(opcode, [at, 0], block, blocks);
+    }
+
+    fn submit_list(&mut self, opcode: u32, [first, second]: [u64; 2], block: u32, blocks: u32) {
+        let mut words = [0; 16];
+        (words[0], words[1]) = (opcode, 1);
+        (words[6], words[7]) = (first as u32, (first >> 32) as u32);
+        (words[8], words[9]) = (second as u32, (second >> 32) as u32);
+        (words[10], words[12]) = (block, blocks - 1);
+        self.send(1, words);
+    }
+
+    /// Waits for the next I/O command to end, however it does.
+    pub fn finish(&mut self) -> u16 {
+        self.complete(1)
+    }
+
+    pub fn try_transfer(&mut self, opcode: u32, at: u64, block: u32, blocks: u32) -> u16 {
+        self.submit(opcode, at, block, blocks);
+        self.finish()
+    }
+
+    pub fn transfer(&mut self, opcode: u32, at: u64, block: u32, blocks: u32) {
+        assert_eq!(self.try_transfer(opcode, at, block, blocks), 0);
+    }
+
+    /// From block 0 on, with a list of further pages.
+    pub fn transfer_list(&mut self, opcode: u32, first: u64, list: u64, blocks: u32) {
+        self.submit_list(opcode, [first, list], 0, blocks);
+        assert_eq!(self.finish(), 0);
+    }
+}

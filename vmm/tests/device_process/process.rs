@@ -1,0 +1,112 @@
+//! A `sundown-nvme` that does not outlive its test.
+
+use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A wait that ends long before in every test that passes.
+pub const SOON: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(5);
+
+/// A running process with a drive of 1 MiB.
+pub struct Process {
+    folder: TempDir,
+    child: Child,
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sundown-nvme"));
+    command
+        .arg("--socket")
+        .arg(folder.join("socket"))
+        .arg("--config")
+        .arg(folder.join("drive.json"))
+        .args(["--queues", "2", "--log", "debug"]);
+    command
+}
+
+impl Process {
+    /// Starts a process whose drive has this id.
+    pub fn start(id: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        File::create(&disk).unwrap().set_len(1 << 20).unwrap();
+        let config = format!(
+            r#"{{ "type": "nvme", "id": "{id}", "namespaces": [{{ "path": "{}" }}] }}"#,
+            disk.display()
+        );
+        fs::write(folder.path().join("drive.json"), config).unwrap();
+        let log = File::create(folder.path().join("log")).unwrap();
+        let child = command(folder.path()).stderr(log).spawn().unwrap();
+        Self { folder, child }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// Comes to it, once it listens.
+    pub fn connect(&self) -> UnixStream {
+        let started = Instant::now();
+        loop {
+            match UnixStream::connect(self.socket()) {
+                Ok(socket) => return socket,
+                Err(error) => assert!(started.elapsed() < SOON, "{error}\n{}", self.log()),
+            }
+            sleep(POLL);
+        }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// The exit code of a second process on the same socket, with a drive of its own.
+    pub fn try_another(&self) -> i32 {
+        let other = Self::start("another");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sundown-nvme"));
+        let config = other.folder.path().join("drive.json");
+        drop(fs::remove_file(other.folder.path().join("disk")));
+        let disk = other.folder.path().join("disk");
+        File::create(disk).unwrap().set_len(1 << 20).unwrap();
+        command.arg("--socket").arg(self.socket());
+        command.arg("--config").arg(config).stderr(Stdio::null());
+        command.status().unwrap().code().unwrap()
+    }
+
+    /// Ends it as a service manager does; its exit code.
+    pub fn terminate(&mut self) -> i32 {
+        let id = self.child.id().to_string();
+        let killed = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(killed.success());
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap();
+            }
+            assert!(started.elapsed() < SOON, "{}", self.log());
+            sleep(POLL);
+        }
+    }
+
+    /// Exit code and last words of a process with this configuration.
+    pub fn refused(config: &str) -> (i32, String) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("drive.json"), config).unwrap();
+        let output = command(folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().unwrap(), said)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
