@@ -16,6 +16,7 @@ use crate::logs::Logs;
 use crate::namespace::Namespace;
 use crate::namespaces::Namespaces;
 use crate::sanitize::Sanitize;
+use crate::selftest::SelfTest;
 use crate::spec::{Status, Submission};
 use crate::state::{self, Memory};
 use crate::store::Store;
@@ -40,6 +41,7 @@ pub(crate) struct Drive {
     pub(crate) endpoint: EndpointConfig,
     pub(crate) faults: Faults,
     pub(crate) sanitize: Sanitize,
+    pub(crate) self_test: SelfTest,
     /// What outlives the process.
     pub(crate) state: Memory,
     /// Its files are closed.

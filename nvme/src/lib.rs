@@ -33,6 +33,7 @@ mod pci;
 mod queue;
 mod respond;
 mod sanitize;
+mod selftest;
 mod session;
 mod stable;
 mod state;

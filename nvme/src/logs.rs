@@ -108,6 +108,10 @@ impl Logs {
         }
     }
 
+    pub(crate) fn power_on_hours(&self) -> u64 {
+        self.powered_seconds() / 3600
+    }
+
     fn powered_seconds(&self) -> u64 {
         self.powered_before + self.since.elapsed().as_secs()
     }
@@ -195,7 +199,7 @@ impl Logs {
         smart.write_commands = load(&self.writes);
         smart.busy_minutes = load(&self.busy_minutes);
         smart.power_cycles = load(&self.power_cycles);
-        smart.power_on_hours = u128::from(self.powered_seconds() / 3600);
+        smart.power_on_hours = self.power_on_hours().into();
         smart.unsafe_shutdowns = load(&self.unsafe_shutdowns);
         smart.media_errors = load(&self.media_errors);
         smart.error_entries = u128::from(lock(&self.errors).count);

@@ -1,5 +1,5 @@
-//! What a drive remembers over restarts, in a file that is replaced whole: counters of its life, formats, and
-//! the last sanitize operation. Saved when something changes that must not be forgotten, and every minute.
+//! What a drive remembers over restarts, in a file that is replaced whole: counters of its life, formats, the
+//! last sanitize operation and self-tests. Saved when something changes that must not be forgotten, and every minute.
 //!
 //! While the guest uses the drive the file says so. Found that way at a start, the last use ended without a
 //! shutdown: the process was killed, or the host lost its power.
@@ -19,7 +19,7 @@ use crate::engine::{TimerKey, TimerKind};
 use crate::gate::lock;
 use crate::logs::Life;
 use crate::sanitize::Past;
-use crate::stable;
+use crate::{selftest, stable};
 
 const VERSION: u32 = 1;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -60,6 +60,7 @@ pub(crate) struct State {
     /// Formats of configured namespaces that differ from the configuration's.
     formats: Vec<Format>,
     pub(crate) sanitize: Past,
+    pub(crate) self_tests: Vec<selftest::Result>,
 }
 
 /// A configured namespace that the guest has formatted.
@@ -156,6 +157,7 @@ pub(crate) fn save(drive: &Drive) {
         life: drive.logs.life(),
         formats: lock(&memory.formats).clone(),
         sanitize: drive.sanitize.past(drive),
+        self_tests: drive.self_test.results(),
     };
     if saved.as_ref() == Some(&state) {
         return;

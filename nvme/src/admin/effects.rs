@@ -18,7 +18,7 @@ const ALONE_AT_NAMESPACE: u32 = 1 << 16;
 /// No other command to any namespace may be under way.
 const ALONE: u32 = 1 << 17;
 
-const ADMIN: [(u8, u32); 13] = [
+const ADMIN: [(u8, u32); 14] = [
     (admin::DELETE_SQ, 0),
     (admin::CREATE_SQ, 0),
     (admin::GET_LOG_PAGE, 0),
@@ -29,6 +29,7 @@ const ADMIN: [(u8, u32); 13] = [
     (admin::SET_FEATURES, 0),
     (admin::GET_FEATURES, 0),
     (admin::ASYNC_EVENT_REQUEST, 0),
+    (admin::SELF_TEST, 0),
     (admin::KEEP_ALIVE, 0),
     (admin::FORMAT, BLOCKS | CAPABILITIES | ALONE_AT_NAMESPACE),
     (admin::SANITIZE, BLOCKS | ALONE),

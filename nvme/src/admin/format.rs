@@ -60,6 +60,7 @@ pub(super) fn format(session: &Arc<Session>, command: &Submission) -> Result<u32
 /// A reset that comes before the end leaves the block size as it was, and part of the data erased.
 fn format_one(session: &Session, namespace: &Namespace, block_size: u32) -> Result<(), Status> {
     let _busy = namespace.begin_format().ok_or(Status::FORMAT_IN_PROGRESS)?;
+    session.drive.self_test.give_way_to_format(namespace.id);
     let erased = erase(namespace, Erasure::Zeroes, |_| session.gate.is_open());
     erased.map_err(|cut| match cut {
         Cut::Stopped => Status::ABORT_REQUESTED,
@@ -92,6 +93,7 @@ pub(super) fn sanitize(session: &Arc<Session>, command: &Submission) -> Result<u
             for namespace in drive.namespaces.all() {
                 namespace.check_writable()?;
             }
+            drive.self_test.give_way_to_sanitize();
             sanitize::begin(drive, order, session)?;
         }
         _ => return Err(Status::INVALID_FIELD),

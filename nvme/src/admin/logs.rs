@@ -4,6 +4,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{effects, events, features, give};
 use crate::gate::lock;
+use crate::selftest;
 use crate::session::Session;
 use crate::spec::log::{FirmwareSlots, id};
 use crate::spec::{ALL_NAMESPACES, Status, Submission};
@@ -58,6 +59,7 @@ fn read(session: &Session, command: &Submission, page: u8) -> Result<Vec<u8>, St
         }
         id::CHANGED_NAMESPACES => events::changed_namespaces(session).as_bytes().to_vec(),
         id::COMMAND_EFFECTS => dwords(1024, effects::table(drive)),
+        id::SELF_TEST => selftest::page(drive),
         id::SANITIZE => drive.sanitize.status(drive).as_bytes().to_vec(),
         id::FEATURE_EFFECTS => {
             let known = (0..=u8::MAX).filter(|id| features::is_supported(drive, *id));
@@ -67,7 +69,7 @@ fn read(session: &Session, command: &Submission, page: u8) -> Result<Vec<u8>, St
     })
 }
 
-const PAGES: [u8; 8] = [
+const PAGES: [u8; 9] = [
     id::SUPPORTED_PAGES,
     id::ERRORS,
     id::SMART,
@@ -75,6 +77,7 @@ const PAGES: [u8; 8] = [
     id::CHANGED_NAMESPACES,
     id::COMMAND_EFFECTS,
     id::FEATURE_EFFECTS,
+    id::SELF_TEST,
     id::SANITIZE,
 ];
 

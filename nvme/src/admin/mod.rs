@@ -10,6 +10,7 @@ mod keep_alive;
 mod logs;
 mod namespaces;
 mod queues;
+mod selftest;
 
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
             keep_alive::restart(session, time);
             Outcome::Done(Ok(0))
         }
+        admin::SELF_TEST => selftest::execute(session, command).into(),
         admin::FORMAT => format::on_lane(session, format::format),
         admin::SANITIZE => format::on_lane(session, format::sanitize),
         admin::NAMESPACE_MANAGEMENT => namespaces::execute(session, namespaces::manage),

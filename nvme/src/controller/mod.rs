@@ -39,6 +39,7 @@ use crate::logs::Logs;
 use crate::namespaces::Namespaces;
 use crate::pci;
 use crate::sanitize::{self, Sanitize};
+use crate::selftest::SelfTest;
 use crate::session::Session;
 use crate::state::{self, Memory};
 use registers::Registers;
@@ -112,6 +113,7 @@ impl Controller {
             queue_limit,
             shutdown_estimate: AtomicU32::new(0),
             logs: Logs::new(&past.life),
+            self_test: SelfTest::new(&past.self_tests),
             state: memory,
             memory: connections.memory,
             engine: connections.engine,

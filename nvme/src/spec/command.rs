@@ -189,6 +189,7 @@ pub mod admin {
     pub const GET_FEATURES: u8 = 0x0A;
     pub const ASYNC_EVENT_REQUEST: u8 = 0x0C;
     pub const NAMESPACE_MANAGEMENT: u8 = 0x0D;
+    pub const SELF_TEST: u8 = 0x14;
     pub const NAMESPACE_ATTACHMENT: u8 = 0x15;
     pub const KEEP_ALIVE: u8 = 0x18;
     pub const FORMAT: u8 = 0x80;

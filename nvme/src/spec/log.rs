@@ -11,6 +11,7 @@ pub mod id {
     pub const FIRMWARE_SLOTS: u8 = 0x03;
     pub const CHANGED_NAMESPACES: u8 = 0x04;
     pub const COMMAND_EFFECTS: u8 = 0x05;
+    pub const SELF_TEST: u8 = 0x06;
     pub const FEATURE_EFFECTS: u8 = 0x12;
     pub const SANITIZE: u8 = 0x81;
 }
@@ -96,6 +97,52 @@ pub struct FirmwareSlots {
     pub revision: [[u8; 8]; 7],
     reserved_end: [u8; 448],
 }
+
+/// A result of a device self-test (figure 214).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct SelfTestResult {
+    /// How it ended in bits 3:0, which test it was in bits 7:4.
+    pub status: u8,
+    /// The segment that failed.
+    pub segment: u8,
+    /// What of the following is valid: namespace, block, status type, status code.
+    pub valid: u8,
+    reserved: u8,
+    /// Hours powered on.
+    pub power_on_hours: [u8; 8],
+    /// The namespace.
+    pub nsid: u32,
+    /// The first block in error.
+    pub failing_block: [u8; 8],
+    /// Status code type.
+    pub status_type: u8,
+    /// Status code.
+    pub status_code: u8,
+    /// Vendor specific.
+    pub vendor: [u8; 2],
+}
+
+impl SelfTestResult {
+    /// The status of an entry that was never used.
+    pub const UNUSED: u8 = 0xF;
+}
+
+/// The device self-test log (figure 213).
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct SelfTestLog {
+    /// The test under way, 0 where there is none.
+    pub current: u8,
+    /// How much of it is done.
+    pub percent: u8,
+    reserved: [u8; 2],
+    /// The newest first.
+    pub results: [SelfTestResult; 20],
+}
+
+const _: () = assert!(size_of::<SelfTestResult>() == 28);
+const _: () = assert!(size_of::<SelfTestLog>() == 564);
 
 /// The sanitize status log (figure 257).
 #[repr(C)]

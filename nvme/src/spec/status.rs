@@ -60,6 +60,7 @@ impl Status {
     pub const NAMESPACE_NOT_ATTACHED: Self = command(0x1A).permanent();
     pub const THIN_PROVISIONING_NOT_SUPPORTED: Self = command(0x1B).permanent();
     pub const CONTROLLER_LIST_INVALID: Self = command(0x1C).permanent();
+    pub const SELF_TEST_IN_PROGRESS: Self = command(0x1D);
     pub const COMMAND_SET_NOT_SUPPORTED: Self = command(0x29).permanent();
     pub const COMMAND_SIZE_LIMIT_EXCEEDED: Self = command(0x83).permanent();
 

@@ -106,7 +106,7 @@ fn logs_count_what_happened() {
         (1, 0b11, 1, 0)
     );
     let pages: [u32; 256] = page(&mut guest, log_page(log::id::SUPPORTED_PAGES, 1024));
-    assert_eq!(pages.iter().filter(|page| **page == 1).count(), 8);
+    assert_eq!(pages.iter().filter(|page| **page == 1).count(), 9);
 }
 
 #[test]

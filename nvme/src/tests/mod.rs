@@ -17,6 +17,7 @@ mod namespaces;
 mod queues;
 mod registers;
 mod ring;
+mod selftest;
 mod sgl;
 mod shutdown;
 mod state;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use devices::lifecycle::Device;
 use tempfile::TempDir;
@@ -38,15 +39,22 @@ fn shut_down(guest: &Guest) {
     eventually("a completed shutdown", || guest.shst() == 2);
 }
 
-/// Ends the process's part without a word to anybody, once the file says what `until` looks for.
-fn kill(guest: Guest, folder: &Path, until: &str) {
+/// What the file says once it says `until`.
+fn saved(folder: &Path, until: &str) -> Vec<u8> {
     let path = folder.join("drive.state");
     eventually(until, || {
         std::fs::read_to_string(&path).is_ok_and(|text| text.contains(until))
     });
-    let text = std::fs::read(&path).unwrap();
+    std::fs::read(&path).unwrap()
+}
+
+/// Ends the process's part without a word to anybody, once the file says `until`.
+fn kill(guest: Guest, folder: &Path, until: &str) {
+    let text = saved(folder, until);
+    let drive = Arc::downgrade(&guest.controller.drive);
     drop(guest);
-    std::fs::write(&path, text).unwrap();
+    eventually("the end of saves", || drive.strong_count() == 0);
+    std::fs::write(folder.join("drive.state"), text).unwrap();
 }
 
 #[test]
@@ -127,13 +135,11 @@ fn a_sanitize_that_a_kill_cut_off_begins_anew() {
         cdw10: 2,
         ..Submission::zeroed()
     });
-    let stopped = Arc::clone(&guest.controller);
-    kill(guest, folder, "\"stage\": 2");
-    // The old process does nothing any more.
-    stopped
-        .drive
-        .released
-        .store(true, std::sync::atomic::Ordering::SeqCst);
+    saved(folder, "\"stage\": 2");
+    // The old process does nothing any more, its call to the storage apart.
+    let drive = Arc::clone(&guest.controller.drive);
+    drive.released.store(true, Ordering::SeqCst);
+    drop(guest);
     let fresh = TestBackend::new(DISK);
     let mut guest = start_on(&fresh, folder, 512);
     guest.enable();
@@ -141,10 +147,7 @@ fn a_sanitize_that_a_kill_cut_off_begins_anew() {
     let status =
         |guest: &mut Guest| -> SanitizeStatus { page(guest, log_page(log::id::SANITIZE, 512)) };
     eventually("the end", || status(&mut guest).status == 0x101);
-    assert!(
-        fresh.entered.load(std::sync::atomic::Ordering::SeqCst) > 0,
-        "it erased"
-    );
+    assert!(fresh.entered.load(Ordering::SeqCst) > 0, "it erased");
     kill(guest, folder, "\"stage\": 1");
     let mut guest = start_on(&fresh, folder, 512);
     guest.enable();

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use zerocopy::FromZeros;
 
-use super::super::{abort, events, keep_alive};
+use super::super::{abort, events, keep_alive, selftest};
 use crate::drive::Drive;
 use crate::io::MDTS;
 use crate::logs::{ERROR_ENTRIES, TEMPERATURE};
@@ -34,6 +34,10 @@ const CRITICAL: u16 = TEMPERATURE + 60;
 
 /// OACS: Format NVM.
 const FORMAT: u16 = 1 << 1;
+/// OACS: Device Self-test.
+const SELF_TEST: u16 = 1 << 4;
+/// DSTO: one test at a time.
+const ONE_SELF_TEST: u8 = 1;
 /// FNA: formats and erases one namespace or all, as the command says; no cryptographic erase.
 const FORMAT_ATTRIBUTES: u8 = 0;
 /// SANICAP: block erase and overwrite, after which the media is not modified any further.
@@ -92,7 +96,9 @@ pub(super) fn data(drive: &Drive) -> Controller {
         data.unvmcap = store.unallocated().into();
         data.mnan = data.nn;
     }
-    data.oacs |= FORMAT;
+    data.oacs |= FORMAT | SELF_TEST;
+    data.edstt = selftest::estimate(drive);
+    data.dsto = ONE_SELF_TEST;
     data.fna = FORMAT_ATTRIBUTES;
     data.sanicap = SANITIZE;
     data.kas = keep_alive::GRANULARITY;
