@@ -37,6 +37,7 @@ enum End {
     Passed = 0,
     AbortedByHost = 1,
     AbortedByReset = 2,
+    AbortedByRemoval = 3,
     AbortedByFormat = 4,
     Failed = 7,
     AbortedBySanitize = 9,
@@ -100,9 +101,12 @@ impl SelfTest {
 
     /// A format of the namespace ends a test of it.
     pub(crate) fn give_way_to_format(&self, nsid: u32) {
-        self.stop(End::AbortedByFormat, |running| {
-            running.nsid == nsid || running.nsid == u32::MAX
-        });
+        self.stop(End::AbortedByFormat, |running| running.reads(nsid));
+    }
+
+    /// The namespace is deleted, and with it ends a test of it.
+    pub(crate) fn give_way_to_removal(&self, nsid: u32) {
+        self.stop(End::AbortedByRemoval, |running| running.reads(nsid));
     }
 
     /// A sanitize operation ends every test.
@@ -133,6 +137,12 @@ impl SelfTest {
             place.status = SelfTestResult::UNUSED;
         }
         log
+    }
+}
+
+impl Running {
+    fn reads(&self, nsid: u32) -> bool {
+        self.nsid == nsid || self.nsid == u32::MAX
     }
 }
 

@@ -107,6 +107,7 @@ fn delete(session: &Session, store: &Store, id: u32) -> Result<u32, Status> {
         let deleted = store.delete(namespace.id);
         deleted.map_err(|failure| failed(&session.drive, &failure))?;
         namespaces.remove(namespace.id);
+        session.drive.self_test.give_way_to_removal(namespace.id);
         if namespace.set_attached(false) {
             events::namespace_changed(session, namespace.id);
         }

@@ -105,6 +105,8 @@ fn logs_count_what_happened() {
         ),
         (1, 0b11, 1, 0)
     );
+    let known: [u32; 256] = page(&mut guest, log_page(log::id::FEATURE_EFFECTS, 1024));
+    assert_eq!((known[0x06], known[0x16], known[0x03]), (1, 1, 0));
     let pages: [u32; 256] = page(&mut guest, log_page(log::id::SUPPORTED_PAGES, 1024));
     assert_eq!(pages.iter().filter(|page| **page == 1).count(), 9);
 }

@@ -23,3 +23,4 @@ mod shutdown;
 mod state;
 mod status;
 mod subsystem;
+mod table;

@@ -26,6 +26,9 @@ fn capabilities_read_whole_and_by_halves() {
         (0, 0, 0)
     );
     assert!(capabilities.nssrs() && capabilities.nsss());
+    assert_eq!((capabilities.crms(), capabilities.cps()), (1, 3));
+    let timeout = u32::from(capabilities.to());
+    assert_eq!((timeout, guest.read(offset::CRTO)), (40, 40), "in 500 ms");
     assert_eq!(guest.read(offset::VS), 0x0002_0000);
     let mut byte = [0];
     guest.controller.read_bar(0, offset::VS + 2, &mut byte);
