@@ -21,7 +21,7 @@ pub(crate) fn ring(session: &Session, offset: u64, value: u32) {
 }
 
 /// The error log has what the event is about (base 2.0, section 5.2).
-fn complain(session: &Session, id: u16, event: Event) {
+pub(crate) fn complain(session: &Session, id: u16, event: Event) {
     let of_no_command = Submission {
         cid: u16::MAX,
         ..Submission::zeroed()
@@ -35,7 +35,7 @@ fn complain(session: &Session, id: u16, event: Event) {
 fn ring_tail(session: &Session, id: u16, tail: u32) -> Option<bool> {
     let place = session.submissions.get(usize::from(id))?.load();
     let queue = place.as_ref()?;
-    if !queue.set_tail(tail) {
+    if !queue.ring_tail(tail) {
         return Some(false);
     }
     queue.schedule(session);
@@ -45,7 +45,7 @@ fn ring_tail(session: &Session, id: u16, tail: u32) -> Option<bool> {
 fn ring_head(session: &Session, id: u16, head: u32) -> Option<bool> {
     let place = session.completions.get(usize::from(id))?.load();
     let queue = place.as_ref()?;
-    let Some(starved) = queue.set_head(head) else {
+    let Some(starved) = queue.ring_head(head) else {
         return Some(false);
     };
     if starved {

@@ -7,7 +7,6 @@
 //! [`controller`] (registers, shutdown, teardown) and `pci` (the function).
 //!
 //! Not implemented, and not claimed by Identify:
-//! - shadow doorbells;
 //! - fused commands, metadata and protection information, reservations, the controller memory buffer.
 
 pub mod backend;

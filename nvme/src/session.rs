@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tracing::debug;
 
-use crate::admin::{self, AsyncEvents, Features};
+use crate::admin::{self, AsyncEvents, Event, Features};
 use crate::coalescing::Coalescing;
+use crate::doorbells;
 use crate::drive::Drive;
-use crate::engine::{Place, Transfers};
+use crate::engine::{Place, Transfers, Turn};
 use crate::gate::Gate;
 use crate::io;
 use crate::namespace::Kind;
-use crate::queue::{CompletionQueue, Fetch, Misplaced, Slot, SubmissionQueue};
+use crate::queue::{CompletionQueue, Fetch, Misplaced, ShadowBuffers, Slot, SubmissionQueue};
 use crate::respond::{Outcome, Responder, Work};
 use crate::spec::registers::AdminQueueAttributes;
 use crate::spec::{Completion, Status, Submission};
@@ -42,14 +43,16 @@ pub(crate) struct Session {
     me: Weak<Self>,
     /// There is no write cache, or the guest turned it off: every write goes to stable storage.
     pub(crate) write_through: AtomicBool,
+    /// Where the guest keeps its doorbells, if in memory.
+    pub(crate) shadow: ArcSwapOption<ShadowBuffers>,
     /// CSTS.CFS.
     fatal: AtomicBool,
     /// CSTS.SHST says complete: no command is fetched any more.
     shut: AtomicBool,
     /// The function was reset, perhaps with commands under way.
-    abandoned: AtomicBool,
+    pub(crate) abandoned: AtomicBool,
     /// Keeps two writers of the interrupt pin in order.
-    pin: Mutex<()>,
+    pub(crate) pin: Mutex<()>,
 }
 
 impl Session {
@@ -70,6 +73,7 @@ impl Session {
             features: Mutex::new(Features::new(drive.vectors(), drive.write_cache)),
             events: Mutex::default(),
             write_through: AtomicBool::new(!drive.write_cache),
+            shadow: ArcSwapOption::empty(),
             fatal: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
@@ -102,6 +106,22 @@ impl Session {
         self.me.clone()
     }
 
+    /// Has the guest keep the doorbells of all I/O queues in `buffers`, of those to come as well.
+    pub(crate) fn use_shadow(self: &Arc<Self>, buffers: ShadowBuffers) {
+        self.shadow.store(Some(Arc::new(buffers)));
+        for completions in self.completions.iter().skip(1) {
+            if let Some(queue) = completions.load_full() {
+                queue.use_shadow(buffers);
+            }
+        }
+        for submissions in self.submissions.iter().skip(1) {
+            if let Some(queue) = submissions.load_full() {
+                queue.use_shadow(buffers);
+                queue.schedule(self);
+            }
+        }
+    }
+
     pub(crate) fn submission_queue(&self, id: u16) -> Option<Arc<SubmissionQueue>> {
         self.submissions.get(usize::from(id))?.load_full()
     }
@@ -115,9 +135,9 @@ impl Session {
         self: &Arc<Self>,
         queue: &Arc<SubmissionQueue>,
         transfers: &mut Transfers,
-    ) -> bool {
+    ) -> Turn {
         let (Some(_pass), Some(_queue_pass)) = (self.gate.enter(), queue.gate.enter()) else {
-            return false;
+            return Turn::Done;
         };
         if queue.id == 0 {
             admin::deliver_events(self);
@@ -126,15 +146,20 @@ impl Session {
             self.resume(responder, transfers);
         }
         let mut unsignalled: Option<Instant> = None;
-        let mut served = 0;
+        let (mut served, mut starved) = (0, false);
         while served < BURST && self.may_fetch() && queue.gate.is_open() {
             // No slot, no fetch: the head doorbell of the completion queue comes back to this queue.
             let Some(slot) = queue.completions.reserve() else {
+                starved = true;
                 break;
             };
             match queue.fetch() {
                 Fetch::Command(command) => self.serve_one(queue, &command, slot, transfers),
                 Fetch::Empty => break,
+                Fetch::Wrong => {
+                    doorbells::complain(self, queue.id, Event::InvalidDoorbellValue);
+                    break;
+                }
                 Fetch::Failed => {
                     self.fail("a submission queue entry cannot be read");
                     break;
@@ -150,7 +175,15 @@ impl Session {
         if unsignalled.is_some() {
             self.signal(&queue.completions);
         }
-        served == BURST
+        if queue.completions.take_wrong() {
+            doorbells::complain(self, queue.completions.id, Event::InvalidDoorbellValue);
+        }
+        match served {
+            BURST => Turn::More,
+            // What cannot be fetched need not be watched: whatever ends that schedules the queue.
+            _ if queue.has_shadow() && !starved && self.may_fetch() => Turn::Watch,
+            _ => Turn::Done,
+        }
     }
 
     fn serve_one(

@@ -18,9 +18,10 @@ const ALONE_AT_NAMESPACE: u32 = 1 << 16;
 /// No other command to any namespace may be under way.
 const ALONE: u32 = 1 << 17;
 
-const ADMIN: [(u8, u32); 14] = [
+const ADMIN: [(u8, u32); 15] = [
     (admin::DELETE_SQ, 0),
     (admin::CREATE_SQ, 0),
+    (admin::DOORBELL_BUFFER_CONFIG, 0),
     (admin::GET_LOG_PAGE, 0),
     (admin::DELETE_CQ, 0),
     (admin::CREATE_CQ, 0),

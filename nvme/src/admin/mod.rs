@@ -1,6 +1,7 @@
 //! Admin commands (base 2.0, section 5), served on the control thread.
 
 mod abort;
+mod doorbell_buffer;
 mod effects;
 mod events;
 mod features;
@@ -54,6 +55,7 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission) -> Outcome {
         admin::SELF_TEST => selftest::execute(session, command).into(),
         admin::FORMAT => format::on_lane(session, format::format),
         admin::SANITIZE => format::on_lane(session, format::sanitize),
+        admin::DOORBELL_BUFFER_CONFIG => doorbell_buffer::configure(session, command).into(),
         admin::NAMESPACE_MANAGEMENT => namespaces::execute(session, namespaces::manage),
         admin::NAMESPACE_ATTACHMENT => namespaces::execute(session, namespaces::attach),
         _ => Outcome::Done(Err(Status::INVALID_OPCODE)),

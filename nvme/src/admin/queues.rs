@@ -42,6 +42,9 @@ pub(super) fn create_completion(session: &Session, command: &Submission) -> Resu
         size,
         interrupts.then_some(vector),
     )?;
+    if let Some(buffers) = &*session.shadow.load() {
+        queue.use_shadow(**buffers);
+    }
     session.attach(&session.completions, id, queue);
     Ok(())
 }
@@ -76,6 +79,9 @@ pub(super) fn create_submission(
         size,
         Arc::clone(&completions),
     )?;
+    if let Some(buffers) = &*session.shadow.load() {
+        queue.use_shadow(**buffers);
+    }
     completions.add_feeder(&queue);
     session.attach(&session.submissions, id, queue);
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::{Job, Serve, Transfers};
+use super::{Job, Serve, Transfers, Turn};
 use crate::gate::lock;
 
 /// What a timer is for. A key has one timer: arming it again replaces the timer.
@@ -113,7 +113,7 @@ impl Control {
                 match work {
                     Work::Job(job) => job(),
                     Work::Queue(queue) => {
-                        if Arc::clone(&queue).serve(&mut transfers) {
+                        if Arc::clone(&queue).serve(&mut transfers) == Turn::More {
                             self.schedule(queue);
                         }
                     }

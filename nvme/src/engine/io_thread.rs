@@ -13,7 +13,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::ring::Ring;
 use super::spin::Spin;
-use super::{Serve, Transfers};
+use super::{Serve, Transfers, Turn};
 use crate::gate::lock;
 
 pub(super) struct Mailbox {
@@ -28,6 +28,44 @@ struct State {
     ready: VecDeque<Arc<dyn Serve>>,
     asleep: bool,
     stop: bool,
+}
+
+/// The queues that a thread has in hand.
+#[derive(Default)]
+struct Queues {
+    ready: VecDeque<Arc<dyn Serve>>,
+    /// Those that have nothing to do and tell nobody when they have.
+    watched: Vec<Arc<dyn Serve>>,
+}
+
+impl Queues {
+    /// Gives every ready queue a burst.
+    fn serve(&mut self, transfers: &mut Transfers) {
+        for _ in 0..self.ready.len() {
+            let Some(queue) = self.ready.pop_front() else {
+                return;
+            };
+            match Arc::clone(&queue).serve(transfers) {
+                Turn::Done => {}
+                Turn::More => self.ready.push_back(queue),
+                Turn::Watch if self.watched.iter().any(|other| Arc::ptr_eq(other, &queue)) => {}
+                Turn::Watch => self.watched.push(queue),
+            }
+        }
+    }
+
+    /// Looks which of the watched queues are ready.
+    fn look(&mut self) {
+        let ready = self.watched.extract_if(.., |queue| queue.has_more());
+        self.ready.extend(ready);
+    }
+
+    /// Lets the watched queues rest. Returns whether one is ready instead.
+    fn rest(&mut self) -> bool {
+        let ready = self.watched.drain(..).filter(|queue| queue.rest());
+        self.ready.extend(ready);
+        !self.ready.is_empty()
+    }
 }
 
 impl Mailbox {
@@ -62,18 +100,15 @@ impl Mailbox {
                 .ok()
         });
         let mut transfers = Transfers::new(ring);
-        let mut ready = VecDeque::new();
+        let mut queues = Queues::default();
         let mut spin = Spin::default();
-        while self.take(&mut ready) {
-            for _ in 0..ready.len() {
-                if let Some(queue) = ready.pop_front()
-                    && Arc::clone(&queue).serve(&mut transfers)
-                {
-                    ready.push_back(queue);
-                }
-            }
+        while self.take(&mut queues.ready) {
+            queues.serve(&mut transfers);
             transfers.submit();
-            if !transfers.finish() && ready.is_empty() && !self.idle(&mut transfers, &mut spin) {
+            let ended = transfers.finish();
+            queues.look();
+            let is_idle = !ended && queues.ready.is_empty();
+            if is_idle && !self.idle(&mut transfers, &mut queues, &mut spin) {
                 return;
             }
         }
@@ -94,13 +129,18 @@ impl Mailbox {
         !state.stop
     }
 
-    /// Waits for a post or a completion: briefly awake where that has paid, then asleep. Returns whether
-    /// the thread can go on.
-    fn idle(&self, transfers: &mut Transfers, spin: &mut Spin) -> bool {
+    /// Waits for a post, a completion, or a queue that is watched and becomes ready: briefly awake where that
+    /// has paid, then asleep. Returns whether the thread can go on.
+    fn idle(&self, transfers: &mut Transfers, queues: &mut Queues, spin: &mut Spin) -> bool {
         let since = Instant::now();
         if spin.wait(since, || {
-            self.posted.load(Ordering::Acquire) || transfers.has_completions()
+            self.posted.load(Ordering::Acquire)
+                || transfers.has_completions()
+                || queues.watched.iter().any(|queue| queue.has_more())
         }) {
+            return true;
+        }
+        if queues.rest() {
             return true;
         }
         let mut state = lock(&self.state);

@@ -5,6 +5,7 @@
 mod control;
 mod io_thread;
 mod lane;
+mod place;
 mod ring;
 mod spin;
 mod transfers;
@@ -36,8 +37,18 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// A queue as the thread that owns it sees it.
 pub(crate) trait Serve: Send + Sync {
-    /// Serves a burst. Returns whether there is more to do, so that other queues get their turn between.
-    fn serve(self: Arc<Self>, transfers: &mut Transfers) -> bool;
+    /// Serves a burst, so that other queues get their turn before the next.
+    fn serve(self: Arc<Self>, transfers: &mut Transfers) -> Turn;
+
+    /// Whether a queue that is watched has something to do.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Asks to be scheduled for what comes from now on. Returns whether something has come already.
+    fn rest(&self) -> bool {
+        false
+    }
 
     /// A transfer that it started ended, on the same thread.
     fn ended(&self, _tag: u32, _ended: Ended) {}
@@ -47,6 +58,18 @@ pub(crate) trait Serve: Send + Sync {
 
     /// There is nothing more to be told for now.
     fn burst_ended(&self) {}
+}
+
+/// What a burst came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// There is nothing more to do: whatever comes is scheduled.
+    Done,
+    /// There is more to do.
+    More,
+    /// There is nothing more to do for now, and what comes is not scheduled before the queue has been asked
+    /// to [`rest`](Serve::rest).
+    Watch,
 }
 
 /// Where a queue is served.

@@ -59,11 +59,11 @@ fn a_queue_with_more_to_do_lets_others_in_between() {
         &'static str,
     );
     impl Serve for Twice {
-        fn serve(self: Arc<Self>, _: &mut Transfers) -> bool {
+        fn serve(self: Arc<Self>, _: &mut Transfers) -> Turn {
             let mut left = lock(&self.0);
             *left -= 1;
             self.1.send(self.2).unwrap();
-            *left > 0
+            if *left > 0 { Turn::More } else { Turn::Done }
         }
     }
     let engine = Engine::new(NonZeroUsize::new(1)).unwrap();

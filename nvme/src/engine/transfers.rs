@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use tracing::error;
 
 use super::Serve;
+use super::place::{Place, Running};
 use super::ring::{Direction, Operation, Ring};
 
 /// Most vectors of one operation (IOV_MAX of Linux).
@@ -80,21 +81,6 @@ pub(crate) struct Transfers {
     found: Vec<(u64, i32)>,
     /// Owners told of an end since the last burst ended.
     told: Vec<Arc<dyn Serve>>,
-}
-
-struct Place {
-    running: Option<Running>,
-    /// Tells the completion of an earlier user of the place from one of this.
-    generation: u32,
-}
-
-struct Running {
-    owner: Arc<dyn Serve>,
-    tag: u32,
-    transfer: Transfer,
-    /// Vectors before this one are done.
-    first: usize,
-    cancelled: bool,
 }
 
 const WAKE: u64 = u64::MAX;
@@ -322,33 +308,6 @@ impl Transfers {
         let same = |other: &Arc<dyn Serve>| Arc::ptr_eq(other, &owner);
         if !self.told.iter().rev().any(same) {
             self.told.push(owner);
-        }
-    }
-}
-
-impl Running {
-    /// Accounts for `moved` bytes. Returns how the transfer ended, or that it goes on.
-    fn advance(&mut self, moved: usize) -> Option<Ended> {
-        let mut left = moved;
-        self.transfer.offset += moved as u64;
-        while let Some(vector) = self.transfer.vectors.get_mut(self.first) {
-            if left < vector.iov_len {
-                vector.iov_base = vector.iov_base.cast::<u8>().wrapping_add(left).cast();
-                vector.iov_len -= left;
-                break;
-            }
-            left -= vector.iov_len;
-            self.first += 1;
-        }
-        if self.first >= self.transfer.vectors.len() {
-            Some(Ended::Done)
-        } else if moved == 0 {
-            // The file was cut short behind our back.
-            Some(Ended::Failed(io::ErrorKind::UnexpectedEof.into()))
-        } else if self.cancelled {
-            Some(Ended::Cancelled)
-        } else {
-            None
         }
     }
 }

@@ -4,10 +4,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use arc_swap::ArcSwapOption;
 use devices::memory::GuestMemory;
 use vm_memory::GuestAddress;
 use zerocopy::IntoBytes;
 
+use super::shadow::{self, Shadow, ShadowBuffers, Side, Words};
 use super::{Misplaced, SubmissionQueue, place};
 use crate::gate::lock;
 use crate::spec::Completion;
@@ -24,10 +26,17 @@ pub(crate) struct CompletionQueue {
     head: AtomicU32,
     /// Where the next entry goes, for those who do not write one.
     tail: AtomicU32,
-    /// Slots promised to commands under way.
-    reserved: AtomicU32,
+    /// Slots promised to commands under way, and entries that the guest has not consumed.
+    taken: AtomicU32,
     /// Somebody found no slot and waits for the doorbell.
     starved: AtomicBool,
+    /// Where the guest keeps its doorbell, if not here.
+    shadow: ArcSwapOption<Shadow>,
+    /// The shadow doorbell that was looked at last. Held from a look, or from the choice of EventIdx, to what
+    /// comes of it, so that of two threads none acts on what the other has moved past.
+    seen: Mutex<u32>,
+    /// It had a value that a doorbell cannot have.
+    wrong: AtomicBool,
     /// For whoever writes an entry.
     writer: Mutex<Writer>,
     /// The submission queues that complete here.
@@ -46,6 +55,7 @@ struct Writer {
 /// A completion entry's place, promised to one command. Dropped unused, it is given back.
 pub(crate) struct Slot {
     queue: Arc<CompletionQueue>,
+    is_written: bool,
 }
 
 impl CompletionQueue {
@@ -65,8 +75,11 @@ impl CompletionQueue {
             memory: memory.clone(),
             head: AtomicU32::new(0),
             tail: AtomicU32::new(0),
-            reserved: AtomicU32::new(0),
+            taken: AtomicU32::new(0),
             starved: AtomicBool::new(false),
+            shadow: ArcSwapOption::empty(),
+            seen: Mutex::default(),
+            wrong: AtomicBool::new(false),
             writer: Mutex::new(Writer {
                 tail: 0,
                 phase: true,
@@ -80,50 +93,117 @@ impl CompletionQueue {
     /// For the thread that owns the queue alone.
     pub(crate) fn reserve(self: &Arc<Self>) -> Option<Slot> {
         if !self.has_room() {
+            self.look();
+        }
+        if !self.has_room() {
             // Said before the second look: a doorbell that comes after it finds somebody starved.
             self.starved.store(true, Ordering::SeqCst);
+            self.rest();
             if !self.has_room() {
                 return None;
             }
         }
-        self.reserved.fetch_add(1, Ordering::AcqRel);
+        self.taken.fetch_add(1, Ordering::AcqRel);
         Some(Slot {
             queue: Arc::clone(self),
+            is_written: false,
         })
     }
 
     /// One entry stays empty.
     fn has_room(&self) -> bool {
-        // In this order: an entry that is written meanwhile counts twice, and never not at all.
-        let reserved = self.reserved.load(Ordering::Acquire);
-        self.used() + reserved + 1 < self.size
+        self.taken.load(Ordering::SeqCst) + 1 < self.size
     }
 
     /// The head doorbell. `None` where the value is outside the queue or beyond what was posted, else
     /// whether somebody waits for slots.
     pub(crate) fn set_head(&self, head: u32) -> Option<bool> {
+        self.move_head(head)
+            .then(|| self.starved.swap(false, Ordering::SeqCst))
+    }
+
+    /// Returns whether the head can be there.
+    fn move_head(&self, head: u32) -> bool {
         if head >= self.size {
-            return None;
+            return false;
         }
         let before = self.head.load(Ordering::Acquire);
         let consumed = (head + self.size - before) % self.size;
         let posted = (self.tail.load(Ordering::Acquire) + self.size - before) % self.size;
         if consumed > posted {
-            return None;
+            return false;
         }
-        // SeqCst, as in `reserve`: of a new head and a starved thread, one sees the other.
-        self.head.store(head, Ordering::SeqCst);
-        Some(self.starved.swap(false, Ordering::SeqCst))
+        // Of two doorbells at the same time one counts.
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        if (self.head.compare_exchange(before, head, order.0, order.1)).is_ok() {
+            // SeqCst, as in `reserve`: of new room and a starved thread, one sees the other.
+            self.taken.fetch_sub(consumed, Ordering::SeqCst);
+        }
+        true
     }
 
-    /// How many entries wait for the guest.
-    pub(crate) fn unread(&self) -> u32 {
-        self.used()
+    /// The doorbell was rung. With a shadow doorbell that is no more than a reason to look there.
+    pub(crate) fn ring_head(&self, head: u32) -> Option<bool> {
+        if self.shadow.load().is_none() {
+            return self.set_head(head);
+        }
+        self.look();
+        (head < self.size).then(|| self.starved.swap(false, Ordering::SeqCst))
+    }
+
+    /// Has the guest keep its doorbell in `buffers`.
+    pub(crate) fn use_shadow(&self, buffers: ShadowBuffers) {
+        let head = self.head.load(Ordering::Acquire);
+        let words = buffers.words(&self.memory, self.id, Side::Head, head);
+        *lock(&self.seen) = head;
+        self.shadow.store(Some(Arc::new(words)));
+    }
+
+    /// Whether the shadow doorbell had a wrong value since this was asked last.
+    pub(crate) fn take_wrong(&self) -> bool {
+        self.wrong.load(Ordering::Relaxed) && self.wrong.swap(false, Ordering::AcqRel)
+    }
+
+    /// Takes the head from the shadow doorbell, if there is one.
+    fn look(&self) {
+        if let Some(shadow) = &*self.shadow.load() {
+            let mut seen = lock(&self.seen);
+            self.take_over(&mut seen, shadow.doorbell());
+        }
+    }
+
+    /// The same, and has the guest ring when the head moves on.
+    fn rest(&self) {
+        if let Some(shadow) = &*self.shadow.load() {
+            let mut seen = lock(&self.seen);
+            let doorbell = shadow::rest(&**shadow, self.head.load(Ordering::Acquire));
+            self.take_over(&mut seen, doorbell);
+        }
+    }
+
+    fn take_over(&self, seen: &mut u32, doorbell: Option<u32>) {
+        if let Some(head) = doorbell
+            && head != *seen
+        {
+            *seen = head;
+            if !self.move_head(head) {
+                self.wrong.store(true, Ordering::Release);
+            }
+        }
     }
 
     /// Whether entries wait for the guest: what an INTx line shows.
     pub(crate) fn has_unread(&self) -> bool {
+        if self.used() > 0 {
+            self.rest();
+        }
         self.used() > 0
+    }
+
+    /// How many entries wait for the guest.
+    pub(crate) fn unread(&self) -> u32 {
+        self.look();
+        self.used()
     }
 
     /// Entries that the guest has not consumed.
@@ -162,7 +242,7 @@ impl CompletionQueue {
 
 impl Slot {
     /// Writes the entry. Call only with a pass of the session: no entry is written after its end.
-    pub(crate) fn complete(self, mut entry: Completion) {
+    pub(crate) fn complete(mut self, mut entry: Completion) {
         let queue = &self.queue;
         let mut writer = lock(&queue.writer);
         if writer.closed {
@@ -185,14 +265,16 @@ impl Slot {
         if tail == 0 {
             writer.phase = !writer.phase;
         }
-        // `reserved` falls when `self` is dropped: until then the slot counts twice, which only errs
-        // on the side of a full queue.
         drop(writer);
+        // The slot is taken until the guest has consumed the entry.
+        self.is_written = true;
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.queue.reserved.fetch_sub(1, Ordering::AcqRel);
+        if !self.is_written {
+            self.queue.taken.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }

@@ -2,9 +2,12 @@
 
 mod completion;
 mod running;
+mod serve;
+mod shadow;
 mod submission;
 
 pub(crate) use completion::{CompletionQueue, Slot};
+pub(crate) use shadow::ShadowBuffers;
 pub(crate) use submission::{Fetch, SubmissionQueue};
 
 use devices::memory::GuestMemory;

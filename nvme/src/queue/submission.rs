@@ -3,17 +3,19 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use arc_swap::ArcSwapOption;
 use devices::memory::GuestMemory;
 use vm_memory::GuestAddress;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::running::{Hold, Running};
+use super::shadow::{Shadow, ShadowBuffers, Side, Words};
 use super::{CompletionQueue, Misplaced, Slot, place};
-use crate::engine::{Ended, Place, Serve, Transfer, Transfers};
+use crate::engine::{Place, Serve, Transfer, Transfers};
 use crate::gate::{Gate, lock};
 use crate::respond::{Deferred, Responder, Work};
 use crate::session::Session;
-use crate::spec::{Status, Submission};
+use crate::spec::Submission;
 
 /// A submission queue.
 pub(crate) struct SubmissionQueue {
@@ -22,24 +24,28 @@ pub(crate) struct SubmissionQueue {
     pub(crate) completions: Arc<CompletionQueue>,
     /// Commands under way; closed when the queue is deleted.
     pub(crate) gate: Arc<Gate>,
-    session: Weak<Session>,
+    pub(super) session: Weak<Session>,
     place: Place,
     base: GuestAddress,
     size: u32,
     memory: GuestMemory,
     tail: AtomicU32,
+    /// Where the guest keeps its doorbell, if not here.
+    pub(super) shadow: ArcSwapOption<Shadow>,
+    /// The shadow doorbell that was looked at last, by the thread that serves the queue.
+    pub(super) seen: AtomicU32,
     /// Moved by the thread that serves the queue alone.
     head: AtomicU32,
     /// Whether the queue stands in its thread's mailbox, so that it stands there once.
-    scheduled: AtomicBool,
+    pub(super) scheduled: AtomicBool,
     /// Commands on the drive's lane and commands held up by a fault, for Abort.
     deferred: Mutex<Vec<Arc<Deferred>>>,
     /// Among them are some that are to be executed now.
     resumed: AtomicBool,
     /// Commands on the thread's ring.
-    running: Mutex<Running>,
+    pub(super) running: Mutex<Running>,
     /// Whether there is something to cancel on the ring.
-    cancels: AtomicBool,
+    pub(super) cancels: AtomicBool,
 }
 
 /// What a look for the next command found.
@@ -48,6 +54,8 @@ pub(crate) enum Fetch {
     Command(Submission),
     /// Nothing.
     Empty,
+    /// Nothing, and the shadow doorbell says what no doorbell can.
+    Wrong,
     /// The entry could not be read.
     Failed,
 }
@@ -72,6 +80,8 @@ impl SubmissionQueue {
             size,
             memory: memory.clone(),
             tail: AtomicU32::new(0),
+            shadow: ArcSwapOption::empty(),
+            seen: AtomicU32::new(0),
             head: AtomicU32::new(0),
             scheduled: AtomicBool::new(false),
             deferred: Mutex::default(),
@@ -88,6 +98,42 @@ impl SubmissionQueue {
         }
         self.tail.store(tail, Ordering::Release);
         true
+    }
+
+    /// The doorbell was rung with `tail`. With a shadow doorbell that is no more than a reason to look there.
+    pub(crate) fn ring_tail(&self, tail: u32) -> bool {
+        if self.shadow.load().is_none() {
+            return self.set_tail(tail);
+        }
+        tail < self.size
+    }
+
+    /// Has the guest keep its doorbell in `buffers`.
+    pub(crate) fn use_shadow(&self, buffers: ShadowBuffers) {
+        let tail = self.tail.load(Ordering::Acquire);
+        let words = buffers.words(&self.memory, self.id, Side::Tail, tail);
+        self.seen.store(tail, Ordering::Release);
+        self.shadow.store(Some(Arc::new(words)));
+    }
+
+    /// Whether the guest need not ring while the queue is looked at.
+    pub(crate) fn has_shadow(&self) -> bool {
+        self.shadow.load().is_some()
+    }
+
+    /// Takes the tail from the shadow doorbell, if there is one. Returns false where that is none.
+    fn look(&self) -> bool {
+        match &*self.shadow.load() {
+            Some(shadow) => self.take_over(shadow.doorbell()),
+            None => true,
+        }
+    }
+
+    fn take_over(&self, doorbell: Option<u32>) -> bool {
+        match doorbell {
+            Some(tail) if self.seen.swap(tail, Ordering::AcqRel) != tail => self.set_tail(tail),
+            _ => true,
+        }
     }
 
     /// Has the queue served soon by the thread that owns it.
@@ -108,7 +154,12 @@ impl SubmissionQueue {
         let head = self.head.load(Ordering::Relaxed);
         // Acquire: what the guest wrote before its doorbell is seen after it.
         if head == self.tail.load(Ordering::Acquire) {
-            return Fetch::Empty;
+            if !self.look() {
+                return Fetch::Wrong;
+            }
+            if head == self.tail.load(Ordering::Acquire) {
+                return Fetch::Empty;
+            }
         }
         let mut command = Submission::new_zeroed();
         let at = GuestAddress(self.base.0 + u64::from(head) * Submission::SIZE);
@@ -210,68 +261,13 @@ impl SubmissionQueue {
         self.schedule(session);
     }
 
-    fn cancel(&self, session: &Session, transfers: &mut Transfers) {
+    /// Cancels what is to be cancelled. For the owning thread only.
+    pub(super) fn cancel(&self, session: &Session, transfers: &mut Transfers) {
         let all = !self.gate.is_open() || !session.gate.is_open();
         // Not under the lock: what waits to be handed to the kernel ends at once, and takes it.
         let handles = lock(&self.running).take_cancels(all);
         for handle in handles {
             transfers.cancel(handle);
         }
-    }
-}
-
-impl Serve for SubmissionQueue {
-    fn serve(self: Arc<Self>, transfers: &mut Transfers) -> bool {
-        // Cleared before the tail is read: a doorbell from now on schedules the queue again.
-        self.scheduled.store(false, Ordering::Release);
-        let Some(session) = self.session.upgrade() else {
-            return false;
-        };
-        if self.cancels.swap(false, Ordering::AcqRel) {
-            self.cancel(&session, transfers);
-        }
-        let more = session.serve(&self, transfers);
-        more && !self.scheduled.swap(true, Ordering::AcqRel)
-    }
-
-    fn ended(&self, tag: u32, ended: Ended) {
-        let mut running = lock(&self.running);
-        let Some(ending) = running.end(tag) else {
-            return;
-        };
-        let cancelled = matches!(ended, Ended::Cancelled);
-        let work = &ending.work;
-        let result = work.namespace.ended(work.kind, work.extent, ended);
-        if let Some(session) = running.session() {
-            session.count(work, result);
-            let result = match result {
-                Err(_) if cancelled && ending.aborts.is_empty() => Err(Status::ABORTED_SQ_DELETION),
-                result => result.map(|()| 0),
-            };
-            session.complete(self, ending.slot, &ending.command, result);
-        }
-        drop(running);
-        for abort in ending.aborts {
-            let not_aborted = u32::from(!cancelled) * Responder::NOT_ABORTED;
-            abort.respond(Ok(not_aborted));
-        }
-    }
-
-    fn not_cancelled(&self, tag: u32) {
-        let aborts = lock(&self.running).take_aborts(tag);
-        for abort in aborts {
-            abort.respond(Ok(Responder::NOT_ABORTED));
-        }
-    }
-
-    fn burst_ended(&self) {
-        let mut running = lock(&self.running);
-        if let Some(session) = running.session() {
-            session.signal(&self.completions);
-        }
-        // Gone without the lock: the last one out of a gate may do much.
-        let hold = running.take_idle_hold();
-        drop(running);
-        drop(hold);
     }
 }

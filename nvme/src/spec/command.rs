@@ -187,6 +187,7 @@ pub mod admin {
     pub const ABORT: u8 = 0x08;
     pub const SET_FEATURES: u8 = 0x09;
     pub const GET_FEATURES: u8 = 0x0A;
+    pub const DOORBELL_BUFFER_CONFIG: u8 = 0x7C;
     pub const ASYNC_EVENT_REQUEST: u8 = 0x0C;
     pub const NAMESPACE_MANAGEMENT: u8 = 0x0D;
     pub const SELF_TEST: u8 = 0x14;

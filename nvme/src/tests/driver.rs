@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ use crate::{
 
 pub(super) const MEMORY: u64 = 16 << 20;
 pub(super) const DATA: u64 = 8 << 20;
+/// Doorbells of the guest, and EventIdx in the page after.
+pub(super) const SHADOW: u64 = 0xE_0000;
 pub(super) const DISK: u64 = 4 << 20;
 pub(super) const ENABLE: u32 = 1 | 6 << 16 | 4 << 20;
 const ENTRIES: u32 = 64;
@@ -77,6 +80,10 @@ pub(super) struct Guest {
     pub(super) router: Arc<Router>,
     pub(super) line: Arc<Line>,
     queues: HashMap<u16, Queue>,
+    /// Doorbells of I/O queues are in memory.
+    shadow: bool,
+    /// How often a doorbell was written.
+    pub(super) rings: AtomicU64,
     next_cid: u16,
 }
 
@@ -145,6 +152,8 @@ impl Guest {
             router,
             line,
             queues: HashMap::new(),
+            shadow: false,
+            rings: AtomicU64::new(0),
             next_cid: 0,
         };
         guest.power_up();
@@ -233,6 +242,7 @@ impl Guest {
         self.controller.write_bar(0, offset::ASQ, &sq.to_le_bytes());
         self.controller.write_bar(0, offset::ACQ, &cq.to_le_bytes());
         self.queues.clear();
+        self.shadow = false;
         self.forget(0);
         self.write(offset::CC, ENABLE);
     }
@@ -303,7 +313,46 @@ impl Guest {
     }
 
     pub(super) fn ring(&self, id: u16) {
-        self.write(offset::DOORBELLS + u64::from(id) * 8, self.queues[&id].tail);
+        self.doorbell(u64::from(id) * 8, self.queues[&id].tail);
+    }
+
+    /// Has the controller look at doorbells in memory.
+    pub(super) fn use_shadow(&mut self) {
+        self.fill(SHADOW, &[0; 8192]);
+        self.admin_ok(Submission {
+            opcode: admin::DOORBELL_BUFFER_CONFIG,
+            prp1: SHADOW,
+            prp2: SHADOW + 4096,
+            ..Submission::zeroed()
+        });
+        self.shadow = true;
+    }
+
+    /// Memory decoding on, bus mastering off.
+    pub(super) fn disable_bus_master(&self) {
+        self.controller.write_config(4, 0b010, 0xFFFF);
+    }
+
+    /// Moves a doorbell as Linux does (`nvme_dbbuf_update_and_check_event`).
+    fn doorbell(&self, at: u64, value: u32) {
+        if self.shadow && at >= 8 {
+            let word = |at| {
+                self.memory
+                    .view()
+                    .load::<u32>(GuestAddress(at), Ordering::Acquire)
+            };
+            let old = word(SHADOW + at).unwrap() as u16;
+            let place = GuestAddress(SHADOW + at);
+            self.memory.store(value, place, Ordering::Release).unwrap();
+            fence(Ordering::SeqCst);
+            let event = word(SHADOW + 4096 + at).unwrap() as u16;
+            let new = value as u16;
+            if new.wrapping_sub(event).wrapping_sub(1) >= new.wrapping_sub(old) {
+                return;
+            }
+        }
+        self.rings.fetch_add(1, Ordering::Relaxed);
+        self.write(offset::DOORBELLS + at, value);
     }
 
     pub(super) fn submit(&mut self, id: u16, command: Submission) -> u16 {
@@ -326,7 +375,7 @@ impl Guest {
             (queue.head, queue.phase) = (0, !queue.phase);
         }
         let head = queue.head;
-        self.write(offset::DOORBELLS + u64::from(id) * 8 + 4, head);
+        self.doorbell(u64::from(id) * 8 + 4, head);
         Some(found)
     }
 

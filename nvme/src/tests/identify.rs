@@ -29,7 +29,12 @@ fn identify_says_what_was_configured() {
             .subnqn
             .starts_with(b"nqn.2014-08.org.nvmexpress:uuid:")
     );
-    assert_eq!({ controller.oacs }, 1 << 1 | 1 << 4, "Format, self-test");
+    let shadow_doorbells = 1 << 8;
+    assert_eq!(
+        { controller.oacs },
+        1 << 1 | 1 << 4 | shadow_doorbells,
+        "Format, self-test"
+    );
 
     let namespace: identify::Namespace = page(&mut guest, identify(cns::NAMESPACE, 2));
     assert_eq!({ namespace.nsze }, 2048);

@@ -19,6 +19,7 @@ mod registers;
 mod ring;
 mod selftest;
 mod sgl;
+mod shadow;
 mod shutdown;
 mod state;
 mod status;

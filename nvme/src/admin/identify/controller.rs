@@ -42,6 +42,8 @@ const ONE_SELF_TEST: u8 = 1;
 const FORMAT_ATTRIBUTES: u8 = 0;
 /// SANICAP: block erase and overwrite, after which the media is not modified any further.
 const SANITIZE: u32 = 1 << 1 | 1 << 2 | 0b01 << 30;
+/// OACS: Doorbell Buffer Config.
+const SHADOW_DOORBELLS: u16 = 1 << 8;
 /// OACS: namespace management.
 const NAMESPACE_MANAGEMENT: u16 = 1 << 3;
 /// OAES: notices of namespaces.
@@ -85,6 +87,7 @@ pub(super) fn data(drive: &Drive) -> Controller {
     data.sqes = 0x66;
     data.cqes = 0x44;
     data.nn = drive.namespaces.limit();
+    data.oacs = SHADOW_DOORBELLS;
     if let Some(store) = &drive.store {
         data.oacs |= NAMESPACE_MANAGEMENT;
         let namespaces = drive.namespaces.all();

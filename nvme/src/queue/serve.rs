@@ -1,0 +1,93 @@
+//! A submission queue as the thread that owns it sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::SubmissionQueue;
+use super::shadow::{self, Words};
+use crate::engine::{Ended, Serve, Transfers, Turn};
+use crate::gate::lock;
+use crate::respond::Responder;
+use crate::spec::Status;
+
+impl Serve for SubmissionQueue {
+    fn serve(self: Arc<Self>, transfers: &mut Transfers) -> Turn {
+        // Cleared before the tail is read: a doorbell from now on schedules the queue again.
+        self.scheduled.store(false, Ordering::Release);
+        let Some(session) = self.session.upgrade() else {
+            return Turn::Done;
+        };
+        if self.cancels.swap(false, Ordering::AcqRel) {
+            self.cancel(&session, transfers);
+        }
+        match session.serve(&self, transfers) {
+            // Somebody else has scheduled it meanwhile.
+            Turn::More if self.scheduled.swap(true, Ordering::AcqRel) => Turn::Done,
+            turn => turn,
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        let shadow = self.shadow.load();
+        let Some(shadow) = &*shadow else { return false };
+        self.gate.is_open()
+            && shadow
+                .doorbell()
+                .is_some_and(|tail| tail != self.seen.load(Ordering::Relaxed))
+    }
+
+    fn rest(&self) -> bool {
+        let Some(session) = self.session.upgrade() else {
+            return false;
+        };
+        // Nothing is stored for a guest whose session is over.
+        let (Some(_pass), Some(_queue_pass)) = (session.gate.enter(), self.gate.enter()) else {
+            return false;
+        };
+        let shadow = self.shadow.load();
+        let Some(shadow) = &*shadow else { return false };
+        let seen = self.seen.load(Ordering::Relaxed);
+        shadow::rest(&**shadow, seen).is_some_and(|tail| tail != seen)
+    }
+
+    fn ended(&self, tag: u32, ended: Ended) {
+        let mut running = lock(&self.running);
+        let Some(ending) = running.end(tag) else {
+            return;
+        };
+        let cancelled = matches!(ended, Ended::Cancelled);
+        let work = &ending.work;
+        let result = work.namespace.ended(work.kind, work.extent, ended);
+        if let Some(session) = running.session() {
+            session.count(work, result);
+            let result = match result {
+                Err(_) if cancelled && ending.aborts.is_empty() => Err(Status::ABORTED_SQ_DELETION),
+                result => result.map(|()| 0),
+            };
+            session.complete(self, ending.slot, &ending.command, result);
+        }
+        drop(running);
+        for abort in ending.aborts {
+            let not_aborted = u32::from(!cancelled) * Responder::NOT_ABORTED;
+            abort.respond(Ok(not_aborted));
+        }
+    }
+
+    fn not_cancelled(&self, tag: u32) {
+        let aborts = lock(&self.running).take_aborts(tag);
+        for abort in aborts {
+            abort.respond(Ok(Responder::NOT_ABORTED));
+        }
+    }
+
+    fn burst_ended(&self) {
+        let mut running = lock(&self.running);
+        if let Some(session) = running.session() {
+            session.signal(&self.completions);
+        }
+        // Gone without the lock: the last one out of a gate may do much.
+        let hold = running.take_idle_hold();
+        drop(running);
+        drop(hold);
+    }
+}
