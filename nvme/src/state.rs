@@ -19,6 +19,7 @@ use crate::engine::{TimerKey, TimerKind};
 use crate::gate::lock;
 use crate::logs::Life;
 use crate::sanitize::Past;
+use crate::spec::BLOCK_SIZES;
 use crate::{selftest, stable};
 
 const VERSION: u32 = 1;
@@ -207,6 +208,10 @@ fn read(path: &Path) -> Result<State, StateError> {
         serde_json::from_slice(&text).map_err(|failure| wrong(failure.to_string()))?;
     if state.version != VERSION {
         return Err(wrong(format!("its version is {}", state.version)));
+    }
+    let sizes = state.formats.iter().map(|format| format.block_size);
+    if let Some(size) = sizes.into_iter().find(|size| !BLOCK_SIZES.contains(size)) {
+        return Err(wrong(format!("it has blocks of {size} bytes")));
     }
     Ok(state)
 }

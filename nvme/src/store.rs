@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{BackendError, FileBackend, lock_whole};
 use crate::gate::lock;
+use crate::spec::BLOCK_SIZES;
 use crate::stable;
 
 const LIST: &str = "namespaces.json";
@@ -353,6 +354,22 @@ fn read_list(path: &Path) -> Result<List, StoreError> {
     let list: List = serde_json::from_slice(&text).map_err(|failure| wrong(failure.to_string()))?;
     if list.version != VERSION {
         return Err(wrong(format!("its version is {}", list.version)));
+    }
+    for entry in &list.namespaces {
+        let size = entry.block_size;
+        if !BLOCK_SIZES.contains(&size) {
+            return Err(wrong(format!(
+                "namespace {} has blocks of {size} bytes",
+                entry.id
+            )));
+        }
+        let same = |other: &&Entry| other.id == entry.id || other.number == entry.number;
+        if entry.id == 0 || list.namespaces.iter().filter(same).count() > 1 {
+            return Err(wrong(format!(
+                "namespace {} is no namespace, or is there twice",
+                entry.id
+            )));
+        }
     }
     Ok(list)
 }

@@ -73,6 +73,8 @@ impl Controller {
             registers.pending = None;
             registers.flush_again = false;
             registers.fatal = false;
+            // Its flush may still end, and fail: that is nothing to whoever comes next.
+            registers.epoch += 1;
             self.drive.engine.disarm(self.timer(TimerKind::Shutdown));
         }
         let mut after = Aftermath::default();

@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 
 use super::backend::TestBackend;
 use super::commands::{features, identify, log_page, page};
-use super::driver::{DATA, DISK, Guest, config, refused, result, transfer};
+use super::driver::{DATA, DISK, Guest, config, eventually, refused, result, transfer};
 use crate::spec::command::{admin, io};
 use crate::spec::identify::{self, cns};
 use crate::spec::{Status, Submission, feature, log};
@@ -276,4 +276,39 @@ fn changes_are_told_once_to_a_host_that_wants_to_know() {
     assert_eq!(changed, [2, 0, 0, 0]);
     let changed: [u32; 4] = page(&mut guest, log_page(log::id::CHANGED_NAMESPACES, 4096));
     assert_eq!(changed, [0; 4]);
+}
+
+#[test]
+fn a_list_that_cannot_be_is_refused_by_name() {
+    let folder = TempDir::new().unwrap();
+    let mut guest = start(&folder);
+    create(&mut guest, 8, 0).unwrap();
+    create(&mut guest, 8, 0).unwrap();
+    drop(guest);
+    let list = folder.path().join("store/namespaces.json");
+    let good = std::fs::read_to_string(&list).unwrap();
+    for (from, to, reason) in [
+        ("\"version\": 1", "\"version\": 2", "version is 2"),
+        ("\"block_size\": 512", "\"block_size\": 520", "520 bytes"),
+        ("\"id\": 3", "\"id\": 2", "there twice"),
+        ("\"id\": 3", "\"id\": 0", "no namespace"),
+        ("\"size\": 4096", "\"size\": 8192", "must have 8192"),
+        ("{", "", "namespaces.json"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        std::fs::write(&list, good.replacen(from, to, 1)).unwrap();
+        let mut message = String::new();
+        // The last user of the store may still be letting it go.
+        eventually("a refusal of the list", || {
+            let refused = Guest::try_with(with_store(folder.path())).map(|_| ());
+            message = refused.unwrap_err().to_string();
+            !message.contains("in use")
+        });
+        assert!(message.contains(reason), "{reason}: {message}");
+    }
+    std::fs::remove_file(folder.path().join("store/namespace-1.raw")).unwrap();
+    std::fs::write(&list, &good).unwrap();
+    let refused = Guest::try_with(with_store(folder.path())).map(|_| ());
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("does not exist"), "{message}");
 }
