@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::identify::NAMESPACE_NOTICES;
 use crate::gate::lock;
 use crate::logs::TEMPERATURE;
 use crate::queue::SubmissionQueue;
@@ -73,8 +74,6 @@ pub(crate) struct AsyncEvents {
     changed: BTreeSet<u32>,
 }
 
-/// Asynchronous Event Configuration (base 2.0, figure 326): notices of namespaces.
-const NAMESPACE_NOTICES: u32 = 1 << 8;
 /// Namespaces that the changed namespace list can name.
 const LISTED: usize = 1024;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::events::{self, Event};
-use super::identify::THERMAL;
+use super::identify::{NAMESPACE_NOTICES, THERMAL};
 use super::{give, keep_alive};
 use crate::data_pointer::DataPointer;
 use crate::drive::Drive;
@@ -275,10 +275,7 @@ pub(super) fn set(session: &Session, command: &Submission) -> Result<u32, Status
             session.coalescing.disable(vector as u16, disabled);
         }
         feature::WRITE_ATOMICITY => features.write_atomicity = dword & 1,
-        feature::ASYNC_EVENTS => {
-            let notices = super::identify::notices(&session.drive);
-            features.async_events = dword & (0xFF | notices);
-        }
+        feature::ASYNC_EVENTS => features.async_events = dword & (0xFF | NAMESPACE_NOTICES),
         _ => {}
     }
     Ok(0)

@@ -65,6 +65,8 @@ fn a_format_erases_and_changes_the_block_size() {
         guest.run(1, transfer(io::READ, block, 1, DATA, 0)).unwrap();
         assert_eq!(guest.bytes(DATA, 4096), [0; 4096]);
     }
+    let changed: [u32; 2] = page(&mut guest, log_page(log::id::CHANGED_NAMESPACES, 4096));
+    assert_eq!(changed, [1, 0]);
     // With an erase of user data, and back.
     guest.admin_ok(format(u32::MAX, 1 << 9));
     let data: identify::Namespace = page(&mut guest, identify(cns::NAMESPACE, 1));

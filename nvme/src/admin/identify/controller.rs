@@ -46,17 +46,8 @@ const SANITIZE: u32 = 1 << 1 | 1 << 2 | 0b01 << 30;
 const SHADOW_DOORBELLS: u16 = 1 << 8;
 /// OACS: namespace management.
 const NAMESPACE_MANAGEMENT: u16 = 1 << 3;
-/// OAES: notices of namespaces.
-const NAMESPACE_NOTICES: u32 = 1 << 8;
-
-/// OAES, and the bits of the feature that turns them on.
-pub(crate) fn notices(drive: &Drive) -> u32 {
-    if drive.store.is_some() {
-        NAMESPACE_NOTICES
-    } else {
-        0
-    }
-}
+/// OAES, and the bit of the feature that turns it on: notices of namespaces.
+pub(crate) const NAMESPACE_NOTICES: u32 = 1 << 8;
 
 /// Temperatures in kelvins that the host may have the drive slowed down at. It never is so warm.
 pub(crate) const THERMAL: std::ops::RangeInclusive<u16> = TEMPERATURE + 1..=CRITICAL;
@@ -73,7 +64,7 @@ pub(super) fn data(drive: &Drive) -> Controller {
     data.cntlid = CONTROLLER_ID;
     data.ver = VERSION;
     data.rtd3e = drive.shutdown_estimate.load(Ordering::Relaxed);
-    data.oaes = notices(drive);
+    data.oaes = NAMESPACE_NOTICES;
     // An I/O controller.
     data.cntrltype = 1;
     data.acl_z = abort::LIMIT_Z;

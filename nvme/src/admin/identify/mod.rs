@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::spec::identify::{self as layout, CSI_NVM, cns};
 use crate::spec::{ALL_NAMESPACES, PAGE, Status, Submission};
 
-pub(super) use controller::{CONTROLLER_ID, THERMAL, WARNING, notices, padded};
+pub(super) use controller::{CONTROLLER_ID, NAMESPACE_NOTICES, THERMAL, WARNING, padded};
 
 const PAGE_BYTES: usize = PAGE as usize;
 
