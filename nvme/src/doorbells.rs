@@ -4,6 +4,13 @@ use crate::admin::{Event, raise_event};
 use crate::session::Session;
 use crate::spec::{Status, Submission};
 
+/// Doorbells that a guest writes in memory, and that somebody polls.
+pub trait PolledDoorbells: Send + Sync {
+    /// A queue begins anew, and with it the doorbell `index`, counted from the admin submission queue's: its
+    /// value is 0, whatever the guest wrote before. Called before the guest hears of the queue.
+    fn clear(&self, index: usize);
+}
+
 /// A 32-bit write at `offset` from the first doorbell. Stores, signals, returns.
 pub(crate) fn ring(session: &Session, offset: u64, value: u32) {
     let id = u16::try_from(offset / 8).unwrap_or(u16::MAX);

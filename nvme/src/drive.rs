@@ -2,12 +2,13 @@
 //! connections to the machine.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use devices::memory::GuestMemory;
 use devices::pci::EndpointConfig;
 use tracing::warn;
 
+use crate::doorbells::PolledDoorbells;
 use crate::engine::{Engine, Lane};
 use crate::faults::Faults;
 use crate::gate::lock;
@@ -52,9 +53,17 @@ pub(crate) struct Drive {
     pub(crate) first_thread: usize,
     /// INTMS.
     pub(crate) interrupt_mask: AtomicU32,
+    pub(crate) polled_doorbells: OnceLock<Arc<dyn PolledDoorbells>>,
 }
 
 impl Drive {
+    /// The doorbell `index` begins at 0, also where it is polled.
+    pub(crate) fn clear_doorbell(&self, index: usize) {
+        if let Some(doorbells) = self.polled_doorbells.get() {
+            doorbells.clear(index);
+        }
+    }
+
     /// The namespace `id`, where it is attached.
     pub(crate) fn namespace(&self, id: u32) -> Result<Arc<Namespace>, Status> {
         self.namespaces.active(id)

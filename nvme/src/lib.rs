@@ -42,6 +42,7 @@ mod uncorrectable;
 pub use backend::{Backend, BackendError, FileBackend, MemoryBackend, NullBackend};
 pub use controller::{Connections, Controller, ControllerConfig, ControllerError, NamespaceConfig};
 pub use devices::memory::GuestSlice;
+pub use doorbells::PolledDoorbells;
 pub use engine::Engine;
 pub use shutdown::{Behaviour, ShutdownModel};
 pub use state::StateError;

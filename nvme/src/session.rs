@@ -90,6 +90,7 @@ impl Session {
             Arc::clone(&completions),
         )?;
         completions.add_feeder(&submissions);
+        (0..2).for_each(|index| drive.clear_doorbell(index));
         session.attach(&session.completions, 0, completions);
         session.attach(&session.submissions, 0, submissions);
         drive.sanitize.attend(&session);

@@ -45,6 +45,7 @@ pub(super) fn create_completion(session: &Session, command: &Submission) -> Resu
     if let Some(buffers) = &*session.shadow.load() {
         queue.use_shadow(**buffers);
     }
+    session.drive.clear_doorbell(usize::from(id) * 2 + 1);
     session.attach(&session.completions, id, queue);
     Ok(())
 }
@@ -83,6 +84,7 @@ pub(super) fn create_submission(
         queue.use_shadow(**buffers);
     }
     completions.add_feeder(&queue);
+    session.drive.clear_doorbell(usize::from(id) * 2);
     session.attach(&session.submissions, id, queue);
     Ok(())
 }

@@ -22,7 +22,7 @@ mod subsystem;
 mod teardown;
 
 use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use arc_swap::ArcSwapOption;
 use devices::pci::Msix;
@@ -31,6 +31,7 @@ pub use config::{
     Connections, ControllerConfig, ControllerError, MAX_IO_QUEUES, MAX_NAMESPACES, NamespaceConfig,
 };
 
+use crate::doorbells::PolledDoorbells;
 use crate::drive::Drive;
 use crate::engine::{Lane, TimerKey, TimerKind};
 use crate::faults::Faults;
@@ -124,6 +125,7 @@ impl Controller {
             number,
             first_thread: number as usize,
             interrupt_mask: AtomicU32::new(0),
+            polled_doorbells: OnceLock::new(),
         });
         state::begin_minutes(&drive);
         state::schedule(&drive);
@@ -151,6 +153,11 @@ impl Controller {
             .iter()
             .map(|namespace| namespace.backend().size())
             .collect()
+    }
+
+    /// Says that doorbells are polled elsewhere too, for the controller's life. Only the first call counts.
+    pub fn poll_doorbells(&self, doorbells: Arc<dyn PolledDoorbells>) {
+        let _ = self.drive.polled_doorbells.set(doorbells);
     }
 
     /// The function's MSI-X, for whoever has its vectors beyond this process.

@@ -11,9 +11,10 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use vfio_user::Errno;
 use vfio_user::client::{Client, ClientError, Memory};
 use vfio_user::protocol::{
-    Capabilities, DmaMap, DmaUnmap, IrqSet, RegionAccess, command, irq, irq_set_flag, region,
+    Area, Capabilities, DmaMap, DmaUnmap, IrqSet, RegionAccess, RegionInfo, command, irq,
+    irq_set_flag, region,
 };
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::process::{Process, SOON};
 
@@ -85,6 +86,8 @@ pub struct Driver {
     memory: File,
     remote: Remote,
     queues: [Queue; 2],
+    /// The page that doorbells are rung in, where they are.
+    doorbells: Option<File>,
 }
 
 impl Driver {
@@ -102,6 +105,7 @@ impl Driver {
             memory,
             remote: Remote(RefCell::new(vec![0; SIZE as usize])),
             queues: Default::default(),
+            doorbells: None,
         };
         driver.map(0, true).unwrap();
         driver.map(REMOTE, false).unwrap();
@@ -293,13 +297,50 @@ impl Driver {
         data
     }
 
+    /// Asks for the page of doorbells, and rings in it from now on.
+    pub fn map_doorbells(&mut self) {
+        let mut info = RegionInfo {
+            argsz: 32,
+            flags: 0,
+            index: region::BAR0,
+            cap_offset: 0,
+            size: 0,
+            offset: 0,
+        };
+        let ask = |driver: &mut Self, info: &RegionInfo| {
+            let payload = [info.as_bytes()];
+            let question = command::DEVICE_GET_REGION_INFO;
+            let client = &mut driver.client;
+            client
+                .request(question, &payload, &[], &driver.remote, SOON)
+                .unwrap()
+        };
+        info.argsz = u32::from_le_bytes(ask(self, &info).payload[..4].try_into().unwrap());
+        let reply = ask(self, &info);
+        let area = Area::read_from_bytes(&reply.payload[48..64]).unwrap();
+        assert_eq!((area.offset, area.size), (0x1000, 0x1000));
+        self.doorbells = reply.descriptors.into_iter().next().map(File::from);
+    }
+
+    /// Rings by messages again.
+    pub fn forget_doorbells(&mut self) {
+        self.doorbells = None;
+    }
+
+    fn ring(&mut self, offset: u64, value: u32) {
+        match &self.doorbells {
+            Some(page) => page.write_all_at(&value.to_le_bytes(), offset).unwrap(),
+            None => self.set_register(offset, value),
+        }
+    }
+
     /// Puts a command into a queue and rings.
     fn send(&mut self, queue: usize, words: [u32; 16]) {
         let base = [ASQ, SQ][queue];
         let tail = self.queues[queue].tail;
         self.put(base + u64::from(tail) * 64, words.as_bytes());
         self.queues[queue].tail = (tail + 1) % ENTRIES;
-        self.set_register(0x1000 + queue as u64 * 8, self.queues[queue].tail);
+        self.ring(0x1000 + queue as u64 * 8, self.queues[queue].tail);
     }
 
     /// Waits for the next completion of a queue; its status.
@@ -321,7 +362,7 @@ impl Driver {
         queue_state.head = (head + 1) % ENTRIES;
         queue_state.phase ^= queue_state.head == 0;
         let head = queue_state.head;
-        self.set_register(0x1004 + queue as u64 * 8, head);
+        self.ring(0x1004 + queue as u64 * 8, head);
         status
     }
 

@@ -135,3 +135,27 @@ fn the_process_ends_clean_and_says_what_is_wrong_with_its_drive() {
     assert_eq!(code, 1);
     assert!(said.contains("namespaces"), "{said}");
 }
+
+#[test]
+fn doorbells_are_rung_in_a_page_that_the_client_maps() {
+    let process = Process::start_with("mapped", &["--doorbells", "mapped"]);
+    let mut driver = Driver::connect(&process);
+    driver.map_doorbells();
+    // Twice the same: queues that begin anew begin with doorbells at 0, and the same values count again.
+    for _ in 0..2 {
+        driver.enable(0);
+        driver.identify(0x8000);
+        driver.make_queues();
+        driver.put(0x9000, &[7; 4096]);
+        for block in 0..40 {
+            driver.transfer(1, 0x9000, block * 8, 8);
+        }
+        driver.transfer(2, 0xA000, 312, 8);
+        assert_eq!(driver.get(0xA000, 4096), [7; 4096]);
+        driver.reset();
+    }
+    // Messages ring them as well.
+    driver.forget_doorbells();
+    driver.enable(0);
+    driver.identify(0x8000);
+}

@@ -33,6 +33,11 @@ fn command(folder: &Path) -> Command {
 impl Process {
     /// Starts a process whose drive has this id.
     pub fn start(id: &str) -> Self {
+        Self::start_with(id, &[])
+    }
+
+    /// The same, with more options.
+    pub fn start_with(id: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let disk = folder.path().join("disk");
         File::create(&disk).unwrap().set_len(1 << 20).unwrap();
@@ -42,7 +47,11 @@ impl Process {
         );
         fs::write(folder.path().join("drive.json"), config).unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let child = command(folder.path()).stderr(log).spawn().unwrap();
+        let child = command(folder.path())
+            .args(options)
+            .stderr(log)
+            .spawn()
+            .unwrap();
         Self { folder, child }
     }
 

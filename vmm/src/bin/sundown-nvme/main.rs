@@ -1,5 +1,6 @@
 //! A device process: one NVMe controller, served over vfio-user to one client at a time.
 
+mod doorbells;
 mod interrupts;
 mod memory;
 mod pin;
@@ -16,6 +17,8 @@ use api::config::NvmeConfig;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
+use doorbells::DoorbellPage;
+
 /// Serves one NVMe controller over vfio-user, to QEMU, Cloud Hypervisor, or any other client.
 #[derive(Parser)]
 #[command(name = "sundown-nvme", version, after_help = EXIT_CODES)]
@@ -30,9 +33,22 @@ struct Options {
     #[arg(long, value_name = "NUMBER", default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..=64))]
     queues: u16,
+    /// How doorbells are rung: by messages, or in a page that
+    /// clients map and a thread of this process polls.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Doorbells::Trapped)]
+    doorbells: Doorbells,
     /// What is logged to standard error, such as `warn` or `nvme=debug`.
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: String,
+}
+
+/// How doorbells are rung.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Doorbells {
+    /// By messages: no cost while nothing happens.
+    Trapped,
+    /// In a page that clients map: quicker, for a thread that wakes up to a thousand times a second.
+    Mapped,
 }
 
 const EXIT_CODES: &str = "\
@@ -65,7 +81,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let path = options.config.display();
     let text = std::fs::read(&options.config).with_context(|| format!("reading {path}"))?;
     let drive = NvmeConfig::from_json(&text).with_context(|| format!("reading {path}"))?;
-    process::run(&drive, options.queues, options.socket.clone(), &signals)
+    let queues = options.queues;
+    let page = match options.doorbells {
+        Doorbells::Trapped => None,
+        Doorbells::Mapped => Some(DoorbellPage::new(queues).context("making the doorbells' page")?),
+    };
+    process::run(&drive, queues, page, options.socket.clone(), &signals)
 }
 
 /// A socket that can be read once SIGTERM or SIGINT has come.

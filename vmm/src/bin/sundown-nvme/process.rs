@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use vfio_user::server::{Connection, Ended};
 use vmm::device_manager::drive;
 
+use crate::doorbells::DoorbellPage;
 use crate::interrupts::Unrouted;
 use crate::pin::Pin;
 use crate::served::ServedDrive;
@@ -29,6 +30,7 @@ const END_WITHIN: Duration = Duration::from_secs(30);
 pub fn run(
     config: &NvmeConfig,
     queues: u16,
+    page: Option<Arc<DoorbellPage>>,
     socket: PathBuf,
     stop: &UnixStream,
 ) -> anyhow::Result<()> {
@@ -41,7 +43,12 @@ pub fn run(
         intx: Some((IntxPin::A, Arc::clone(&pin) as _)),
     };
     let controller = drive::controller(config, "", (queues, Attachment::Express), connections)?;
-    let served = ServedDrive::new(Arc::clone(&controller), memory, pin);
+    if let Some(page) = &page {
+        controller.poll_doorbells(Arc::clone(page) as _);
+        page.watch(&controller)
+            .context("starting the doorbells' thread")?;
+    }
+    let served = ServedDrive::new(Arc::clone(&controller), memory, pin, page);
     let (listener, file) = api::server::bind(socket)?;
     info!(drive = controller.id(), socket = %file.path().display(), "serving");
     let outcome = serve(&served, &listener, stop);

@@ -15,6 +15,7 @@ use vfio_user::dma::PeerMemory;
 use vfio_user::protocol::{region, region_flag};
 use vfio_user::server::{Device, IoEvent, IrqRequest, MapRequest, Region, UnmapRequest, Unmapped};
 
+use crate::doorbells::DoorbellPage;
 use crate::interrupts::Interrupts;
 use crate::memory;
 use crate::pin::Pin;
@@ -36,11 +37,18 @@ pub struct ServedDrive {
     /// Sizes of the BARs in bytes.
     bars: [u64; 6],
     peer: Mutex<Option<PeerMemory>>,
+    /// Doorbells that clients map, where they may.
+    page: Option<Arc<DoorbellPage>>,
 }
 
 impl ServedDrive {
     /// Serves `controller`, whose guest memory is `memory` and whose pin ends at `pin`.
-    pub fn new(controller: Arc<Controller>, memory: GuestMemory, pin: Arc<Pin>) -> Self {
+    pub fn new(
+        controller: Arc<Controller>,
+        memory: GuestMemory,
+        pin: Arc<Pin>,
+        page: Option<Arc<DoorbellPage>>,
+    ) -> Self {
         let msix = controller.msix();
         let interrupts = msix.map(|msix| Interrupts::new(Arc::clone(&pin), Arc::clone(msix)));
         Self {
@@ -50,6 +58,7 @@ impl ServedDrive {
             pin,
             interrupts,
             peer: Mutex::default(),
+            page,
         }
     }
 
@@ -59,6 +68,9 @@ impl ServedDrive {
         let ended = self
             .controller
             .shut_down(Deadline::after(REST_WITHIN), &mut phases);
+        if let Some(page) = &self.page {
+            page.rest();
+        }
         match ended {
             Ok(Finish::Now) => Ok(()),
             Ok(Finish::At(at)) => {
@@ -144,11 +156,13 @@ impl Device for ServedDrive {
             _ => bar.unwrap_or(0),
         };
         let both = region_flag::READ | region_flag::WRITE;
+        let page = self.page.as_ref().filter(|_| index == region::BAR0);
+        let shared = page.map(|page| page.shared());
         Region {
             size,
             flags: if size > 0 { both } else { 0 },
-            file: None,
-            areas: Vec::new(),
+            file: shared.map(|(file, _)| file),
+            areas: shared.into_iter().map(|(_, area)| area).collect(),
         }
     }
 
@@ -165,7 +179,10 @@ impl Device for ServedDrive {
 
     fn write(&self, index: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
         if index != region::CONFIG {
-            self.controller.write_bar(index as u8, offset, data);
+            let page = self.page.as_ref().filter(|_| index == region::BAR0);
+            if !page.is_some_and(|page| page.ring(&self.controller, offset, data)) {
+                self.controller.write_bar(index as u8, offset, data);
+            }
             return Ok(());
         }
         // All bytes of a register at once: some registers act on being written.
