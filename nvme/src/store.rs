@@ -4,6 +4,8 @@
 //! The list says what is there. A file is made before it is listed and removed after it was struck off, so
 //! that after a kill at any moment there can be a file too many, never one too few; the next start removes it.
 
+mod error;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,10 +14,13 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{BackendError, FileBackend, lock_whole};
+use crate::backend::{FileBackend, lock_whole};
 use crate::gate::lock;
 use crate::spec::BLOCK_SIZES;
 use crate::stable;
+use error::host;
+
+pub use error::StoreError;
 
 const LIST: &str = "namespaces.json";
 const LOCK: &str = "lock";
@@ -28,61 +33,6 @@ pub struct NamespaceStore {
     pub path: PathBuf,
     /// Bytes that all created namespaces may have together.
     pub capacity: u64,
-}
-
-/// Why a store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The host refused.
-    #[error("cannot {doing} {path}: {source}")]
-    Host {
-        /// What was being done.
-        doing: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// The host's error.
-        source: io::Error,
-    },
-    /// Another drive or process uses it.
-    #[error("the namespace store {path} is in use by another drive or process")]
-    Locked {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The list is none that this program wrote.
-    #[error("{path} is no list of namespaces of this version: {reason}")]
-    List {
-        /// The list.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A namespace's file cannot be used.
-    #[error("namespace {id} of the store: {source}")]
-    Namespace {
-        /// Its identifier.
-        id: u32,
-        /// Why.
-        source: BackendError,
-    },
-    /// More namespaces than identifiers: the configuration has grown over those of the store.
-    #[error("the store has more namespaces than the {limit} that the drive can have")]
-    Full {
-        /// The largest identifier.
-        limit: u32,
-    },
-    /// A namespace's file has another size than the list says.
-    #[error("{path} has {found} bytes, and as namespace {id} it must have {size}")]
-    Size {
-        /// Its identifier.
-        id: u32,
-        /// The file.
-        path: PathBuf,
-        /// Its size.
-        found: u64,
-        /// What the list says.
-        size: u64,
-    },
 }
 
 /// See the module's header.
@@ -324,14 +274,6 @@ impl Store {
 
 fn file_name(number: u64) -> String {
     format!("namespace-{number}.raw")
-}
-
-fn host<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
-    move |source| StoreError::Host {
-        doing,
-        path: path.to_path_buf(),
-        source,
-    }
 }
 
 fn read_list(path: &Path) -> Result<List, StoreError> {
