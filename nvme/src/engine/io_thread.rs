@@ -27,6 +27,8 @@ pub(super) struct Mailbox {
 struct State {
     ready: VecDeque<Arc<dyn Serve>>,
     asleep: bool,
+    /// When the last sleep was ended by a post: what a wake costs is no part of how long work took to come.
+    woken: Option<Instant>,
     stop: bool,
 }
 
@@ -155,8 +157,11 @@ impl Mailbox {
             self.wake_read()
         };
         // A completion may have ended the sleep: whoever posts from here on needs no wake.
-        lock(&self.state).asleep = false;
-        spin.slept(since.elapsed());
+        let mut state = lock(&self.state);
+        state.asleep = false;
+        let until = state.woken.take().unwrap_or_else(Instant::now);
+        drop(state);
+        spin.slept(until.saturating_duration_since(since));
         slept
     }
 
@@ -173,9 +178,11 @@ impl Mailbox {
     /// One write a sleep: a busy thread looks at the mailbox anyway.
     fn post(&self, state: &mut State) {
         self.posted.store(true, Ordering::Release);
-        if std::mem::take(&mut state.asleep)
-            && let Err(failure) = self.wake.write(1)
-        {
+        if !std::mem::take(&mut state.asleep) {
+            return;
+        }
+        state.woken = Some(Instant::now());
+        if let Err(failure) = self.wake.write(1) {
             error!("an NVMe I/O thread cannot be woken: {failure}");
         }
     }
