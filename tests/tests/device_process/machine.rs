@@ -81,8 +81,8 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// Makes an empty drive and serves it.
-    pub fn serve(name: &str) -> Self {
+    /// Makes an empty drive and serves it, its doorbells rung as `doorbells` says.
+    pub fn serve(name: &str, doorbells: &str) -> Self {
         let built = built();
         let [disk, config, socket, log] =
             ["raw", "json", "sock", "log"].map(|kind| folder().join(format!("{name}.{kind}")));
@@ -98,7 +98,7 @@ impl Drive {
             .arg(&socket)
             .arg("--config")
             .arg(&config)
-            .args(["--log", "debug"])
+            .args(["--log", "debug", "--doorbells", doorbells])
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();

@@ -10,7 +10,7 @@ use machine::{Drive, Machine};
 
 #[test]
 fn a_guest_of_qemu_keeps_its_data_over_reboots() {
-    let drive = Drive::serve("reboots");
+    let drive = Drive::serve("reboots", "trapped");
     let machine = Machine {
         name: "reboots",
         sockets: &[&drive],
@@ -25,9 +25,10 @@ fn a_guest_of_qemu_keeps_its_data_over_reboots() {
     drive.stop();
 }
 
+/// QEMU takes the doorbells' page away while the pin is high, and gives it back later.
 #[test]
 fn a_guest_of_qemu_without_message_signalled_interrupts_uses_the_pin() {
-    let drive = Drive::serve("pin");
+    let drive = Drive::serve("pin", "mapped");
     let machine = Machine {
         name: "pin",
         sockets: &[&drive],
@@ -42,7 +43,8 @@ fn a_guest_of_qemu_without_message_signalled_interrupts_uses_the_pin() {
 
 #[test]
 fn two_drives_are_two_processes_and_the_next_machine_finds_their_data() {
-    let drives = [Drive::serve("two-a"), Drive::serve("two-b")];
+    let drives = [("two-a", "trapped"), ("two-b", "mapped")]
+        .map(|(name, doorbells)| Drive::serve(name, doorbells));
     for (name, expected) in [("two-first", "written"), ("two-next", "intact")] {
         let machine = Machine {
             name,

@@ -140,11 +140,12 @@ fn region_info(device: &dyn Device, payload: &[u8]) -> Result<Reply, Errno> {
     };
     info.flags |= region_flag::MMAP | region_flag::CAPS;
     info.argsz += (size_of::<SparseMmap>() + areas.as_bytes().len()) as u32;
+    // Also in a reply that is cut short: QEMU refuses one with the flag and no place.
+    info.cap_offset = fixed;
     if asked.argsz < info.argsz {
         // Says how much it would be; the client asks again.
         return Ok(info.as_bytes().to_vec().into());
     }
-    info.cap_offset = fixed;
     let sparse = SparseMmap {
         id: SparseMmap::ID,
         version: 1,

@@ -315,7 +315,9 @@ impl Driver {
                 .request(question, &payload, &[], &driver.remote, SOON)
                 .unwrap()
         };
-        info.argsz = u32::from_le_bytes(ask(self, &info).payload[..4].try_into().unwrap());
+        let short = RegionInfo::read_from_bytes(&ask(self, &info).payload).unwrap();
+        assert_eq!((short.argsz, short.cap_offset), (64, 32));
+        info.argsz = short.argsz;
         let reply = ask(self, &info);
         let area = Area::read_from_bytes(&reply.payload[48..64]).unwrap();
         assert_eq!((area.offset, area.size), (0x1000, 0x1000));

@@ -159,3 +159,21 @@ fn doorbells_are_rung_in_a_page_that_the_client_maps() {
     driver.enable(0);
     driver.identify(0x8000);
 }
+
+#[test]
+fn clients_that_come_and_go_leave_no_descriptors_behind() {
+    let process = Process::start("goes");
+    let mut driver = Driver::connect(&process);
+    let before = process.descriptors();
+    for round in 0..20 {
+        let _vector = driver.connect_vector(1);
+        driver.enable(0);
+        if round % 2 == 0 {
+            driver.make_queues();
+            driver.submit(2, REMOTE, 0, 8);
+        }
+        driver.refuses_descriptors();
+        driver = driver.reconnect(&process);
+    }
+    assert_eq!(process.descriptors(), before);
+}

@@ -75,6 +75,12 @@ impl Process {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// How many descriptors it has.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        fs::read_dir(folder).unwrap().count()
+    }
+
     /// The exit code of a second process on the same socket, with a drive of its own.
     pub fn try_another(&self) -> i32 {
         let other = Self::start("another");
