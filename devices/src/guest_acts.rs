@@ -28,11 +28,13 @@ pub enum Act {
     FunctionReset,
     /// Secondary Bus Reset went from 0 to 1 in a bridge's control register (PCIe base 6.0, section 7.5.1.3.13).
     SecondaryBusReset,
+    /// The NVM subsystem was reset by its register NSSR (NVMe base 2.0, section 3.7.1).
+    SubsystemReset,
 }
 
 impl Act {
     /// All of them, in the order in which a driver comes to them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Enable,
         Self::DeleteSubmissionQueue,
         Self::DeleteCompletionQueue,
@@ -43,6 +45,7 @@ impl Act {
         Self::BusMasterOff,
         Self::FunctionReset,
         Self::SecondaryBusReset,
+        Self::SubsystemReset,
     ];
 }
 

@@ -106,6 +106,8 @@ pub enum GuestAct {
     FunctionReset,
     /// Secondary Bus Reset was set in a bridge's control register (PCIe base 6.0, section 7.5.1.3.13).
     SecondaryBusReset,
+    /// The NVM subsystem was reset by its register NSSR (NVMe base 2.0, section 3.7.1).
+    SubsystemReset,
 }
 
 /// An NVMe shutdown handshake (NVMe base 2.0, section 3.6.1).

@@ -3,6 +3,8 @@
 //!
 //! The configuration space is left as it is: a host that resets the subsystem finds the function where it was.
 
+use devices::guest_acts::Act;
+
 use super::Controller;
 use super::registers::Registers;
 use crate::gate::lock;
@@ -38,6 +40,7 @@ impl Controller {
         if value != RESET {
             return;
         }
+        self.drive.endpoint.acts().note(Act::SubsystemReset);
         let mut registers = lock(&self.registers);
         registers.end_subsystem_shutdown();
         let after = self.close(&mut registers, false);

@@ -189,3 +189,29 @@ fn a_handshake_that_a_teardown_cuts_off_leaves_nothing_to_the_next_boot() {
     assert!(took >= Duration::from_millis(5), "its own timer ended it");
     assert_eq!(count(&guest, Act::ShutdownNormal), 1);
 }
+
+#[test]
+fn shutdowns_and_resets_of_the_subsystem_are_noted_too() {
+    let mut guest = with_latency(Duration::ZERO);
+    guest.enable();
+    // "Abpt".
+    guest.write(offset::NSSD, 0x4162_7074);
+    eventually("a completed shutdown", || guest.shst() == 2);
+    let handshake = acts(&guest).handshake.unwrap();
+    assert!(handshake.abrupt && handshake.completed.is_some());
+    assert_eq!(count(&guest, Act::ShutdownAbrupt), 1);
+    assert_eq!(count(&guest, Act::SubsystemReset), 0);
+    // Anything but "NVMe" resets nothing.
+    guest.write(offset::NSSR, 1);
+    guest.write(offset::NSSR, 0x4E56_4D65);
+    assert_eq!(count(&guest, Act::SubsystemReset), 1);
+}
+
+#[test]
+fn a_normal_handshake_is_not_abrupt() {
+    let mut guest = with_latency(FOREVER);
+    guest.enable();
+    guest.write(offset::CC, NORMAL);
+    let handshake = acts(&guest).handshake.unwrap();
+    assert_eq!((handshake.abrupt, handshake.modelled), (false, FOREVER));
+}

@@ -103,7 +103,8 @@ fn mark(act: GuestAct) -> bool {
         GuestAct::Disable
         | GuestAct::BusMasterOff
         | GuestAct::FunctionReset
-        | GuestAct::SecondaryBusReset => true,
+        | GuestAct::SecondaryBusReset
+        | GuestAct::SubsystemReset => true,
         GuestAct::Enable
         | GuestAct::DeleteSubmissionQueue
         | GuestAct::DeleteCompletionQueue

@@ -59,6 +59,7 @@ pub(super) fn legend(report: &TeardownReport, phases: &[String]) -> Markup {
                         | GuestAct::BusMasterOff
                         | GuestAct::FunctionReset
                         | GuestAct::SecondaryBusReset
+                        | GuestAct::SubsystemReset
                 )
             }),
         ),

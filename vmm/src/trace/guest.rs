@@ -166,5 +166,6 @@ fn name(act: GuestAct) -> &'static str {
         GuestAct::BusMasterOff => "bus master off",
         GuestAct::FunctionReset => "function level reset",
         GuestAct::SecondaryBusReset => "secondary bus reset",
+        GuestAct::SubsystemReset => "subsystem reset",
     }
 }

@@ -117,6 +117,7 @@ fn named(act: Act) -> GuestAct {
         Act::BusMasterOff => GuestAct::BusMasterOff,
         Act::FunctionReset => GuestAct::FunctionReset,
         Act::SecondaryBusReset => GuestAct::SecondaryBusReset,
+        Act::SubsystemReset => GuestAct::SubsystemReset,
     }
 }
 

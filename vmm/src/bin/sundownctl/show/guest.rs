@@ -101,7 +101,8 @@ fn also(device: &GuestDevice) -> String {
         | GuestAct::Disable
         | GuestAct::BusMasterOff
         | GuestAct::FunctionReset
-        | GuestAct::SecondaryBusReset => true,
+        | GuestAct::SecondaryBusReset
+        | GuestAct::SubsystemReset => true,
         GuestAct::Enable
         | GuestAct::DeleteSubmissionQueue
         | GuestAct::DeleteCompletionQueue
