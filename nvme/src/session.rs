@@ -208,6 +208,10 @@ impl Session {
             slot,
             passes,
         } = responder;
+        if self.shut.load(Ordering::Acquire) {
+            // CSTS.SHST said that the power may go: nothing is changed any more, and nobody waits.
+            return;
+        }
         let outcome = self.execute(&queue, &command, transfers);
         self.come_to(outcome, &queue, (&command, slot), transfers);
         self.signal(&queue.completions);

@@ -6,7 +6,7 @@ use devices::latency::Latency;
 use devices::lifecycle::{Deadline, Device, Phases};
 
 use super::super::backend::TestBackend;
-use super::super::driver::{DATA, DISK, Guest, eventually, result, transfer};
+use super::super::driver::{DATA, DISK, ENABLE, Guest, eventually, result, transfer};
 use super::{of_io, read};
 use crate::faults::{Effect, FaultSet};
 use crate::spec::command::{admin, io};
@@ -147,4 +147,32 @@ fn many_commands_are_held_and_let_go() {
         }
         guest.set_faults(&of_io(io::READ, Effect::Stuck));
     }
+}
+
+#[test]
+fn nothing_is_executed_once_the_shutdown_is_complete() {
+    let backend = TestBackend::new(DISK);
+    let mut guest = Guest::on(backend.clone());
+    guest.enable();
+    guest.create_pair(1);
+    guest.set_faults(&of_io(io::WRITE, Effect::Stuck));
+    guest.fill(DATA, &[9; 512]);
+    guest.submit(1, transfer(io::WRITE, 0, 1, DATA, 0));
+    guest.run(1, read(0, 1)).unwrap();
+    guest.fill(DATA, &[9; 512]);
+    guest.write(offset::CC, ENABLE | 1 << 14);
+    eventually("a completed shutdown", || guest.shst() == 2);
+    guest.set_faults(&FaultSet::default());
+    let session = guest.controller.session.load_full().unwrap();
+    eventually("the end of the command", || session.gate.is_empty());
+    guest.write(offset::CC, 0);
+    eventually("not ready", || !guest.is_ready());
+    guest.enable();
+    guest.create_pair(1);
+    guest.run(1, read(0, 1)).unwrap();
+    assert_eq!(
+        guest.bytes(DATA, 512),
+        [0; 512],
+        "written after all was safe"
+    );
 }
