@@ -4,6 +4,7 @@
 
 mod actions;
 mod api_calls;
+mod behaviour;
 mod console;
 mod cpus;
 mod data;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<Scenario> {
         measure::SCENARIOS,
         actions::SCENARIOS,
         links::SCENARIOS,
+        behaviour::SCENARIOS,
         vcpu::SCENARIOS,
         intx::SCENARIOS,
         cpus::SCENARIOS,
