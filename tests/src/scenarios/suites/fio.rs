@@ -34,7 +34,7 @@ fn fio(stage: &mut Stage, kernel: Kernel) -> Result<()> {
     // Sizes that are no multiple of a page, and some that need a list of pages.
     let mut jobs = String::from(
         "fio --direct=1 --rw=randwrite --bsrange=512-96k --verify=crc32c --verify_fatal=1 \
-         --do_verify=1 --size=3m --io_size=3m --thread --output=/run/fio.log --group_reporting",
+         --do_verify=1 --size=3m --io_size=3m --thread --eta=never --output=/run/fio.log --group_reporting",
     );
     for drive in 0..3 {
         for (part, depth) in DEPTHS.iter().enumerate() {

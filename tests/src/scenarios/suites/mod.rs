@@ -41,7 +41,8 @@ fn guest(
     drives: u32,
     devices: impl IntoIterator<Item = Device>,
 ) -> Result<Machine> {
-    let config = config(stage, kernel).words(&format!("sundown.drives={drives}"));
+    // iomem: so that nvme-cli may map a controller's registers beside the driver.
+    let config = config(stage, kernel).words(&format!("iomem=relaxed sundown.drives={drives}"));
     let mut machine = stage.launch_ready(config.with(devices))?;
     enter(&mut machine)?;
     let seen = machine.run("list_namespaces; echo $namespace_count")?;
@@ -65,7 +66,7 @@ fn config(stage: &Stage, kernel: Kernel) -> VmConfig {
 fn enter(machine: &mut Machine) -> Result<()> {
     machine
         .run(
-            "PATH=/suites/bin:$PATH; ln -sf /proc/mounts /etc/mtab; \
+            "PATH=/suites/bin:$PATH; mkdir -p /etc; ln -sf /proc/mounts /etc/mtab; \
          case $(uname -r) in 6.*) modules=/lib/modules ;; *) modules=/lib/newest-modules ;; esac; \
          for module in libcrc32c xfs; do \
          [ ! -e $modules/$module.ko ] || insmod $modules/$module.ko; done",

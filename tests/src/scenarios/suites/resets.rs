@@ -31,7 +31,7 @@ fn resets(stage: &mut Stage, kernel: Kernel) -> Result<()> {
         "fio --direct=1 --rw=randrw --bs=4k --size=8m --time_based --runtime=600 --iodepth=16 \
          --ioengine=libaio --thread --verify=crc32c --verify_fatal=1 --verify_backlog=64 \
          --name=a --filename=/dev/nvme0n1 --name=b --filename=/dev/nvme1n1 \
-         --output=/run/fio.log & fio=$!",
+         --eta=never --output=/run/fio.log & fio=$!",
     )?;
     machine.run(&format!(
         "i=0; while [ $i -lt {RESETS} ]; do i=$((i + 1)); \
