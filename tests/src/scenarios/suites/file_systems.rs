@@ -23,10 +23,10 @@ fn file_systems(stage: &mut Stage) -> Result<()> {
     let devices = [
         root_port("rp0", [drive("ext4", stage.raw_file("ext4", 24)?)]),
         // The smallest that mkfs.xfs makes.
-        root_port("rp1", [drive("xfs", stage.raw_file("xfs", 304)?)]),
+        root_port("rp1", [drive("xfs", stage.raw_file("xfs", 320)?)]),
     ];
     let mut machine = guest(stage, Kernel::Stock, 2, devices)?;
-    machine.run("mke2fs -q -t ext4 /dev/nvme0n1 && mkfs.xfs -q /dev/nvme1n1")?;
+    machine.run("/suites/bin/mke2fs -q -t ext4 /dev/nvme0n1 && mkfs.xfs -q /dev/nvme1n1")?;
     machine.run(MOUNT)?;
     // ext4 until it is full; of XFS as much.
     machine.run(

@@ -52,8 +52,10 @@ fn whole_drives(stage: &mut Stage) -> Result<()> {
     let mut machine = guest(stage, Kernel::Stock, 1, devices)?;
     let bad = machine.run("badblocks -w -b 4096 -t 0xA5 -t 0x5A /dev/nvme0n1")?;
     ensure!(bad.is_empty(), "badblocks found {bad:?}");
-    machine.run("blkdiscard -z /dev/nvme0n1 && cmp -n 4194304 /dev/nvme0n1 /dev/zero")?;
-    machine.run("badblocks -w -b 4096 -t 0xFF /dev/nvme0n1 && blkdiscard /dev/nvme0n1")?;
+    machine
+        .run("/suites/bin/blkdiscard -z /dev/nvme0n1 && cmp -n 4194304 /dev/nvme0n1 /dev/zero")?;
+    machine
+        .run("badblocks -w -b 4096 -t 0xFF /dev/nvme0n1 && /suites/bin/blkdiscard /dev/nvme0n1")?;
     // Deallocated blocks read as zeroes, as Identify says.
     machine.run("cmp -n 4194304 /dev/nvme0n1 /dev/zero")?;
     end_without_complaint(machine, &[])
