@@ -82,7 +82,7 @@ impl Coalescing {
     /// are looked at.
     pub(crate) fn fired(&self, vector: u16) {
         if let Some(vector) = self.vectors.get(usize::from(vector)) {
-            vector.armed.store(false, Ordering::Release);
+            vector.armed.swap(false, Ordering::AcqRel);
         }
     }
 }

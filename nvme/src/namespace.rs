@@ -176,8 +176,11 @@ impl Namespace {
     }
 
     /// Makes a range unreadable until it is written.
-    pub(crate) fn make_uncorrectable(&self, extent: Extent) {
-        self.uncorrectable.mark(extent);
+    pub(crate) fn make_uncorrectable(&self, extent: Extent) -> Result<(), Status> {
+        match self.uncorrectable.mark(extent) {
+            true => Ok(()),
+            false => Err(Status::WRITE_FAULT),
+        }
     }
 
     pub(crate) fn read(&self, extent: Extent, into: &[GuestSlice<'_>]) -> Result<(), Status> {

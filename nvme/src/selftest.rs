@@ -206,7 +206,10 @@ pub(crate) fn begin(
             stop.or(by_reset.then_some(End::AbortedByReset))
         };
         let (end, failing) = run(&drive, kind, &namespaces, may_go_on);
-        finish(&drive, number, end, failing);
+        // Storage that was let go of cannot be read, which says nothing of the drive.
+        if !drive.is_released() {
+            finish(&drive, number, end, failing);
+        }
     };
     lane.submit(Box::new(job));
     Ok(())

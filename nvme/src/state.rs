@@ -142,8 +142,12 @@ pub(crate) fn schedule(drive: &Arc<Drive>) {
     if memory.path.is_none() || memory.scheduled.swap(true, Ordering::AcqRel) {
         return;
     }
+    // By way of the control thread: this may be a vCPU under the registers' lock, and a lane may make a thread.
     let saved = Arc::clone(drive);
-    drive.lane.submit(Box::new(move || save(&saved)));
+    drive.engine.post(Box::new(move || {
+        let lane = Arc::clone(&saved.lane);
+        lane.submit(Box::new(move || save(&saved)));
+    }));
 }
 
 /// Saves now. A failure is logged, and tried again in a minute.
@@ -151,7 +155,7 @@ pub(crate) fn save(drive: &Drive) {
     let memory = &drive.state;
     let Some(path) = &memory.path else { return };
     let mut saved = lock(&memory.saved);
-    memory.scheduled.store(false, Ordering::Release);
+    memory.scheduled.swap(false, Ordering::AcqRel);
     let state = State {
         version: VERSION,
         in_use: memory.in_use.load(Ordering::Acquire),

@@ -42,6 +42,9 @@ pub(crate) struct Store {
     /// Its lock is that of the folder.
     _lock: File,
     list: Mutex<List>,
+    /// Held by a command that changes which namespaces there are, from its checks to its end: commands of a
+    /// lane run side by side.
+    pub(crate) managing: Mutex<()>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -114,6 +117,7 @@ impl Store {
             capacity: config.capacity,
             _lock: file,
             list: Mutex::new(list),
+            managing: Mutex::default(),
         };
         store.remove_unlisted()?;
         Ok((store, backends))
@@ -147,26 +151,20 @@ impl Store {
             attached: false,
         };
         let path = self.folder.join(file_name(entry.number));
-        let backend = make_file(&path, size).and_then(|()| {
+        let made = make_file(&path, size).and_then(|()| {
             FileBackend::open(&path, false).map_err(|source| StoreError::Namespace { id, source })
         });
+        let backend = made.inspect_err(|_| {
+            let _ = fs::remove_file(&path);
+        })?;
+        // Whatever becomes of the list: where it cannot be written, it may name the file all the same. The file
+        // stays then, and the next start removes it if it is not named.
+        list.created = entry.number;
         let mut new = list.clone();
-        new.created = entry.number;
         new.namespaces.push(entry);
-        let made = backend.and_then(|backend| {
-            self.write(&new)?;
-            Ok(backend)
-        });
-        match made {
-            Ok(backend) => {
-                *list = new;
-                Ok((entry, backend))
-            }
-            Err(failure) => {
-                let _ = fs::remove_file(&path);
-                Err(failure)
-            }
-        }
+        self.write(&new)?;
+        *list = new;
+        Ok((entry, backend))
     }
 
     /// Strikes a namespace off and removes its file, which lives on for those who have it open.

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::gate::lock;
 use crate::namespace::Extent;
 
+/// Most ranges of a namespace: what a host can make the drive remember.
+const MOST_RANGES: usize = 65_536;
+
 /// A set of bytes, in ranges that neither touch nor overlap. Empty, it costs its readers one load.
 #[derive(Debug, Default)]
 pub(crate) struct Uncorrectable {
@@ -16,13 +19,16 @@ pub(crate) struct Uncorrectable {
 }
 
 impl Uncorrectable {
-    /// Adds a range.
-    pub(crate) fn mark(&self, extent: Extent) {
+    /// Adds a range. Returns whether there was room for it.
+    pub(crate) fn mark(&self, extent: Extent) -> bool {
         let (mut start, mut end) = bounds(extent);
         if start == end {
-            return;
+            return true;
         }
         let mut ranges = lock(&self.ranges);
+        if ranges.len() >= MOST_RANGES {
+            return false;
+        }
         while let Some((&other, &other_end)) = ranges.range(..=end).next_back()
             && other_end >= start
         {
@@ -30,7 +36,8 @@ impl Uncorrectable {
             (start, end) = (start.min(other), end.max(other_end));
         }
         ranges.insert(start, end);
-        self.any.store(!ranges.is_empty(), Ordering::Release);
+        self.any.store(true, Ordering::Release);
+        true
     }
 
     /// Takes a range out: it was written.
@@ -85,6 +92,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn there_is_an_end_to_what_it_remembers() {
+        let set = Uncorrectable::default();
+        let one = |number: usize| extent(2 * number as u64, 2 * number as u64 + 1);
+        for number in 0..MOST_RANGES {
+            assert!(set.mark(one(number)));
+        }
+        assert!(!set.mark(one(MOST_RANGES)));
+        assert_eq!(set.first_in(one(MOST_RANGES)), None);
+        set.clear(one(7));
+        assert!(set.mark(one(MOST_RANGES)));
+    }
+
     proptest! {
         #[test]
         fn it_is_a_set_of_bytes(acts in prop::collection::vec((any::<bool>(), 0..64_u64, 0..64_u64), 0..40)) {
@@ -93,7 +113,7 @@ mod tests {
             for (mark, one, other) in acts {
                 let (start, end) = (one.min(other), one.max(other));
                 if mark {
-                    set.mark(extent(start, end));
+                    assert!(set.mark(extent(start, end)));
                 } else {
                     set.clear(extent(start, end));
                 }

@@ -9,6 +9,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::{events, identify};
 use crate::data_pointer::DataPointer;
 use crate::drive::Drive;
+use crate::gate::lock;
 use crate::namespaces::created_namespace;
 use crate::respond::{Deferred, Outcome};
 use crate::session::Session;
@@ -41,6 +42,7 @@ pub(super) fn execute(
 /// Namespace Management.
 pub(super) fn manage(session: &Arc<Session>, command: &Submission) -> Result<u32, Status> {
     let store = store(&session.drive)?;
+    let _alone = lock(&store.managing);
     match command.cdw10 & 0xF {
         0 => create(session, store, command),
         1 => delete(session, store, command.nsid),
@@ -119,6 +121,7 @@ fn delete(session: &Session, store: &Store, id: u32) -> Result<u32, Status> {
 pub(super) fn attach(session: &Arc<Session>, command: &Submission) -> Result<u32, Status> {
     let drive = &session.drive;
     let store = store(drive)?;
+    let _alone = lock(&store.managing);
     let attach = match command.cdw10 & 0xF {
         0 => true,
         1 => false,

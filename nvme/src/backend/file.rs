@@ -165,6 +165,14 @@ impl Backend for FileBackend {
         from: &[GuestSlice<'_>],
         durability: Durability,
     ) -> io::Result<()> {
+        let length: usize = from.iter().map(GuestSlice::len).sum();
+        if offset
+            .checked_add(length as u64)
+            .is_none_or(|end| end > self.size)
+        {
+            // A file would grow.
+            return Err(ErrorKind::InvalidInput.into());
+        }
         let file = self.file_to_move(offset, from)?;
         let flags = match durability {
             Durability::Cached => 0,

@@ -59,6 +59,13 @@ impl Lane {
             .spawn(move || lane.work(LINGER));
         if let Err(failure) = started {
             warn!("no thread for a slow NVMe command: {failure}");
+            let mut state = lock(&self.state);
+            if state.threads > 1 {
+                // The others see to it.
+                state.threads -= 1;
+                return;
+            }
+            drop(state);
             self.work(Duration::ZERO);
         }
     }

@@ -33,7 +33,7 @@ pub(super) fn write_uncorrectable(
     command: &Submission,
 ) -> Result<Outcome, Status> {
     let extent = namespace.extent(command.starting_block(), command.block_count())?;
-    namespace.make_uncorrectable(extent);
+    namespace.make_uncorrectable(extent)?;
     Ok(Outcome::Done(Ok(0)))
 }
 

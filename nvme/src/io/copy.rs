@@ -55,6 +55,10 @@ pub(super) fn execute(
         let source = namespace.extent(start, length)?;
         data.extend(check::read(namespace, source)?);
     }
+    // The size of a block may have changed since the destination was computed.
+    if data.len() as u64 != destination.length {
+        return Err(Status::FORMAT_IN_PROGRESS);
+    }
     let durability = if transfer::is_stable(session, command) {
         Durability::Stable
     } else {

@@ -176,8 +176,15 @@ impl CompletionQueue {
     fn rest(&self) {
         if let Some(shadow) = &*self.shadow.load() {
             let mut seen = lock(&self.seen);
-            let doorbell = shadow::rest(&**shadow, self.head.load(Ordering::Acquire));
-            self.take_over(&mut seen, doorbell);
+            // Until the head that the guest was told of is the head: it rings when it goes beyond that.
+            loop {
+                let head = self.head.load(Ordering::Acquire);
+                let doorbell = shadow::rest(&**shadow, head);
+                self.take_over(&mut seen, doorbell);
+                if self.head.load(Ordering::Acquire) == head {
+                    return;
+                }
+            }
         }
     }
 

@@ -8,12 +8,13 @@ use super::shadow::{self, Words};
 use crate::engine::{Ended, Serve, Transfers, Turn};
 use crate::gate::lock;
 use crate::respond::Responder;
+use crate::session::Session;
 use crate::spec::Status;
 
 impl Serve for SubmissionQueue {
     fn serve(self: Arc<Self>, transfers: &mut Transfers) -> Turn {
         // Cleared before the tail is read: a doorbell from now on schedules the queue again.
-        self.scheduled.store(false, Ordering::Release);
+        self.scheduled.swap(false, Ordering::AcqRel);
         let Some(session) = self.session.upgrade() else {
             return Turn::Done;
         };
@@ -30,10 +31,14 @@ impl Serve for SubmissionQueue {
     fn has_more(&self) -> bool {
         let shadow = self.shadow.load();
         let Some(shadow) = &*shadow else { return false };
-        self.gate.is_open()
-            && shadow
-                .doorbell()
-                .is_some_and(|tail| tail != self.seen.load(Ordering::Relaxed))
+        let of_session = |session: Arc<Session>| session.gate.is_open();
+        if !self.gate.is_open() || !self.session.upgrade().is_some_and(of_session) {
+            // Served once more, and then forgotten.
+            return true;
+        }
+        shadow
+            .doorbell()
+            .is_some_and(|tail| tail != self.seen.load(Ordering::Relaxed))
     }
 
     fn rest(&self) -> bool {

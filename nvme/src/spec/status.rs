@@ -35,7 +35,7 @@ impl Status {
     pub const DATA_SGL_LENGTH_INVALID: Self = generic(0x0F).permanent();
     pub const SGL_TYPE_INVALID: Self = generic(0x11).permanent();
     pub const PRP_OFFSET_INVALID: Self = generic(0x13).permanent();
-    pub const KEEP_ALIVE_EXPIRED: Self = generic(0x1A);
+    pub const KEEP_ALIVE_EXPIRED: Self = generic(0x19);
     pub const SANITIZE_FAILED: Self = generic(0x1C).permanent();
     pub const SANITIZE_IN_PROGRESS: Self = generic(0x1D);
     pub const NAMESPACE_WRITE_PROTECTED: Self = generic(0x20).permanent();
