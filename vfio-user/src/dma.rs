@@ -35,6 +35,8 @@ struct Shared {
 struct State {
     waiting: HashMap<u16, Waiting>,
     next: u16,
+    /// No access begins now.
+    held: bool,
     closed: bool,
 }
 
@@ -88,9 +90,16 @@ impl PeerMemory {
         self.end(|waiting| (start..=last).contains(&waiting.address));
     }
 
-    /// Ends all that wait now.
-    pub fn cancel_all(&self) {
+    /// Ends all that wait, and lets none begin until [`resume`](Self::resume): the thread that hands answers in
+    /// is going to wait for those who would ask.
+    pub fn hold(&self) {
+        self.lock().held = true;
         self.end(|_| true);
+    }
+
+    /// Lets accesses begin again.
+    pub fn resume(&self) {
+        self.lock().held = false;
     }
 
     /// Ends all that wait, and lets none begin any more.
@@ -135,7 +144,7 @@ impl PeerMemory {
     /// Finds a number that no other access has.
     fn begin(&self, waiting: Waiting) -> io::Result<u16> {
         let mut state = self.lock();
-        if state.closed {
+        if state.closed || state.held {
             return Err(gone());
         }
         if state.waiting.len() >= MOST_WAITING {

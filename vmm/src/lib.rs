@@ -5,6 +5,7 @@ pub mod address_space;
 pub mod boot;
 pub mod check;
 pub mod clock;
+pub mod descriptors;
 pub mod device_manager;
 pub mod exit;
 pub mod interrupts;

@@ -191,8 +191,11 @@ impl<'a> Connection<'a> {
             (command::DMA_UNMAP, Some(_)) => self.unmap(message),
             (command::DEVICE_RESET, Some(memory)) => {
                 // What waits for the client's memory would wait for this thread.
-                memory.cancel_all();
-                self.execute(message)
+                let memory = memory.clone();
+                memory.hold();
+                let done = self.execute(message);
+                memory.resume();
+                done
             }
             _ => self.execute(message),
         }

@@ -58,7 +58,7 @@ fn run(options: &Options) -> anyhow::Result<u8> {
         .with_writer(std::io::stderr)
         .init();
 
-    raise_descriptor_limit();
+    vmm::descriptors::raise_limit();
     let (signals, on_signal) = UnixStream::pair().context("making the signal pipe")?;
     signals
         .set_nonblocking(true)
@@ -94,17 +94,4 @@ fn run(options: &Options) -> anyhow::Result<u8> {
         None => None,
     };
     vmm.run(signals).context("running the main loop")
-}
-
-/// Every vector of every drive is an eventfd; the usual soft limit of 1,024 is soon reached.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "raising the limit on open files; large machines may need more");
-    }
 }

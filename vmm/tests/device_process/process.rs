@@ -30,6 +30,19 @@ fn command(folder: &Path) -> Command {
     command
 }
 
+/// A folder with a drive and its configuration.
+fn drive(id: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    File::create(&disk).unwrap().set_len(1 << 20).unwrap();
+    let config = format!(
+        r#"{{ "type": "nvme", "id": "{id}", "namespaces": [{{ "path": "{}" }}] }}"#,
+        disk.display()
+    );
+    fs::write(folder.path().join("drive.json"), config).unwrap();
+    folder
+}
+
 impl Process {
     /// Starts a process whose drive has this id.
     pub fn start(id: &str) -> Self {
@@ -38,14 +51,7 @@ impl Process {
 
     /// The same, with more options.
     pub fn start_with(id: &str, options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = folder.path().join("disk");
-        File::create(&disk).unwrap().set_len(1 << 20).unwrap();
-        let config = format!(
-            r#"{{ "type": "nvme", "id": "{id}", "namespaces": [{{ "path": "{}" }}] }}"#,
-            disk.display()
-        );
-        fs::write(folder.path().join("drive.json"), config).unwrap();
+        let folder = drive(id);
         let log = File::create(folder.path().join("log")).unwrap();
         let child = command(folder.path())
             .args(options)
@@ -75,23 +81,36 @@ impl Process {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// How many descriptors it has.
-    pub fn descriptors(&self) -> usize {
+    /// How many descriptors it has, once that has not changed for a while.
+    pub fn settled_descriptors(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.child.id());
-        fs::read_dir(folder).unwrap().count()
+        let count = || fs::read_dir(&folder).unwrap().count();
+        let started = Instant::now();
+        let (mut last, mut since) = (count(), Instant::now());
+        while since.elapsed() < Duration::from_millis(500) {
+            assert!(started.elapsed() < SOON, "{}", self.log());
+            sleep(POLL);
+            let now = count();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        last
     }
 
-    /// The exit code of a second process on the same socket, with a drive of its own.
-    pub fn try_another(&self) -> i32 {
-        let other = Self::start("another");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sundown-nvme"));
-        let config = other.folder.path().join("drive.json");
-        drop(fs::remove_file(other.folder.path().join("disk")));
-        let disk = other.folder.path().join("disk");
-        File::create(disk).unwrap().set_len(1 << 20).unwrap();
-        command.arg("--socket").arg(self.socket());
-        command.arg("--config").arg(config).stderr(Stdio::null());
-        command.status().unwrap().code().unwrap()
+    /// What a second process on the same socket, with a drive of its own, says before it ends: its exit code
+    /// and its last words.
+    pub fn try_another(&self) -> (i32, String) {
+        let folder = drive("another");
+        let output = Command::new("timeout")
+            .args(["20", env!("CARGO_BIN_EXE_sundown-nvme"), "--socket"])
+            .arg(self.socket())
+            .arg("--config")
+            .arg(folder.path().join("drive.json"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().unwrap(), said)
     }
 
     /// Ends it as a service manager does; its exit code.

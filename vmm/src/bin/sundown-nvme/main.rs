@@ -77,6 +77,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    vmm::descriptors::raise_limit();
     let signals = signals().context("catching signals")?;
     let path = options.config.display();
     let text = std::fs::read(&options.config).with_context(|| format!("reading {path}"))?;

@@ -20,9 +20,11 @@ use crate::interrupts::Interrupts;
 use crate::memory;
 use crate::pin::Pin;
 
-/// How long a reset may take that a client asks for, and how long the drive may take to come to rest and
-/// let go of memory when one leaves.
+/// How long the drive may take to come to rest and let go of memory when a client leaves.
 const REST_WITHIN: Duration = Duration::from_secs(10);
+/// How long a reset may take that a client asks for. Clients wait five seconds for an answer; QEMU gives the
+/// connection up when one comes later. A modelled latency beyond that is cut short.
+const RESET_WITHIN: Duration = Duration::from_secs(4);
 /// Bytes of a PCI Express function's configuration space.
 const CONFIG_SIZE: u64 = 4096;
 const FIRST_BAR: u16 = 0x10;
@@ -63,18 +65,19 @@ impl ServedDrive {
     }
 
     /// Brings the drive to its state after power-on, with nothing under way.
-    fn rest(&self) -> Result<(), Errno> {
+    fn rest(&self, within: Duration) -> Result<(), Errno> {
         let mut phases = Phases::default();
+        let by = Instant::now() + within;
         let ended = self
             .controller
-            .shut_down(Deadline::after(REST_WITHIN), &mut phases);
+            .shut_down(Deadline::after(within), &mut phases);
         if let Some(page) = &self.page {
             page.rest();
         }
         match ended {
             Ok(Finish::Now) => Ok(()),
             Ok(Finish::At(at)) => {
-                std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                std::thread::sleep(at.min(by).saturating_duration_since(Instant::now()));
                 Ok(())
             }
             Err(error) => {
@@ -129,7 +132,7 @@ impl Device for ServedDrive {
 
     fn detach(&self) {
         // An error is in the log; the next client finds a drive that becomes ready when it can.
-        let _ = self.rest();
+        let _ = self.rest(REST_WITHIN);
         if let Some(interrupts) = &self.interrupts {
             interrupts.disconnect();
         }
@@ -226,7 +229,7 @@ impl Device for ServedDrive {
 
     fn reset(&self) -> Result<(), Errno> {
         debug!("the client resets the drive");
-        let rested = self.rest();
+        let rested = self.rest(RESET_WITHIN);
         if let Some(interrupts) = &self.interrupts {
             interrupts.after_reset();
             if rested.is_err() {
