@@ -18,6 +18,8 @@ use super::process::Sundown;
 
 /// The marker that a guest writes when it is ready for orders.
 const READY: u8 = 2;
+/// What the guest's init says first.
+const BOOTED: &str = "SUNDOWN: init ";
 /// How long a process may take to end once its machine is shut down.
 const END: Duration = Duration::from_secs(20);
 /// How long events are waited for when nothing waits for them any more.
@@ -159,14 +161,18 @@ impl Machine {
         let console = &mut self.process.console;
         console.wait_for(&what, self.deadline, |line| (line == begin).then_some(()))?;
         let status = console.wait_for(&what, self.deadline, |line| {
+            if line.starts_with(BOOTED) {
+                return Some(None);
+            }
             let status = line
                 .strip_prefix(&end)
-                .map(|status| status.trim().to_owned());
+                .map(|status| Some(status.trim().to_owned()));
             if status.is_none() {
                 said.push(line.to_owned());
             }
             status
         })?;
+        let status = status.with_context(|| format!("the guest was reset instead of {what}"))?;
         ensure!(
             status == "0",
             "the guest's command `{command}` failed with status {status}: {}",
