@@ -18,6 +18,9 @@ use super::process::Sundown;
 
 /// The marker that a guest writes when it is ready for orders.
 const READY: u8 = 2;
+/// How long the guest may take to boot, or for one answer: long before a scenario's end, as an emulated host
+/// now and then leaves a guest hanging.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// What the guest's init says first.
 const BOOTED: &str = "SUNDOWN: init ";
 /// How long a process may take to end once its machine is shut down.
@@ -118,9 +121,13 @@ impl Machine {
 
     /// The next event, of whatever kind.
     pub(super) fn next_event(&mut self, what: &str) -> Result<Event> {
+        self.next_event_by(what, self.deadline)
+    }
+
+    fn next_event_by(&mut self, what: &str, by: Instant) -> Result<Event> {
         let event = self
             .events
-            .next_by(Some(self.deadline))
+            .next_by(Some(by))
             .with_context(|| format!("waiting for {what}"))?
             .with_context(|| format!("the events ended before {what}"))?;
         if let Ok(line) = serde_json::to_string(&event) {
@@ -133,8 +140,9 @@ impl Machine {
     /// Waits until the guest of this boot is ready for orders. A reset before that is an error.
     pub(super) fn ready(&mut self) -> Result<()> {
         let boot = self.boot;
+        let by = self.deadline.min(Instant::now() + PATIENCE);
         loop {
-            match self.next_event("the guest's boot marker")?.event {
+            match self.next_event_by("the guest's boot marker", by)?.event {
                 EventKind::BootMarker {
                     value, boot: of, ..
                 } if of == boot && value == READY => {
@@ -158,9 +166,10 @@ impl Machine {
             format!("SUNDOWN: did {} ", self.orders),
         );
         let mut said = Vec::new();
+        let by = self.deadline.min(Instant::now() + PATIENCE);
         let console = &mut self.process.console;
-        console.wait_for(&what, self.deadline, |line| (line == begin).then_some(()))?;
-        let status = console.wait_for(&what, self.deadline, |line| {
+        console.wait_for(&what, by, |line| (line == begin).then_some(()))?;
+        let status = console.wait_for(&what, by, |line| {
             if line.starts_with(BOOTED) {
                 return Some(None);
             }
