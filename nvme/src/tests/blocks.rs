@@ -147,9 +147,7 @@ fn a_drive_that_caches_nothing_copies_to_stable_storage() {
     let backend = TestBackend::new(DISK);
     let mut config = config(vec![backend.clone()]);
     config.write_cache = false;
-    let mut guest = Guest::with(config);
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_with(config);
     let command = copy(&guest, &[CopyRange::new(0, 1)], 5);
     guest.run(1, command).unwrap();
     assert_eq!(backend.stable.load(std::sync::atomic::Ordering::SeqCst), 1);

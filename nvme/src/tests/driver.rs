@@ -254,7 +254,17 @@ impl Guest {
 
     /// Enabled, with I/O queue pair 1.
     pub(super) fn up() -> Self {
-        let mut guest = Self::new();
+        Self::up_on(TestBackend::new(DISK))
+    }
+
+    /// The same, on this storage.
+    pub(super) fn up_on(backend: Arc<TestBackend>) -> Self {
+        Self::up_with(config(vec![backend]))
+    }
+
+    /// The same, with this configuration.
+    pub(super) fn up_with(config: ControllerConfig) -> Self {
+        let mut guest = Self::with(config);
         guest.enable();
         guest.create_pair(1);
         guest

@@ -85,9 +85,7 @@ fn a_format_erases_and_changes_the_block_size() {
 #[test]
 fn a_namespace_serves_nobody_while_it_is_formatted() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     backend.hold(true);
     let formatting = guest.submit(0, format(1, 1));
     backend.wait_entered(1);
@@ -164,9 +162,7 @@ fn a_sanitize_erases_everything_and_tells() {
 #[test]
 fn few_commands_are_served_meanwhile_and_no_reset_ends_it() {
     let backend = TestBackend::new(1 << 30);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     backend.hold(true);
     guest.admin_ok(sanitize(BLOCK_ERASE, 0));
     backend.wait_entered(1);
@@ -194,9 +190,7 @@ fn few_commands_are_served_meanwhile_and_no_reset_ends_it() {
 #[test]
 fn a_failed_sanitize_is_left_as_its_order_allows() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     backend.fail_flushes.store(true, Ordering::SeqCst);
     let failed = refused(Status::SANITIZE_FAILED);
     let read = transfer(io::READ, 0, 1, DATA, 0);

@@ -100,9 +100,7 @@ proptest! {
     #[test]
     fn nonsense_never_panics_and_a_reset_mends_all(acts in proptest::collection::vec(act(), 1..120)) {
         let backend = TestBackend::new(DISK);
-        let mut guest = Guest::on(backend);
-        guest.enable();
-        guest.create_pair(1);
+        let mut guest = Guest::up_on(backend);
         for act in acts {
             match act {
                 Act::Register(at, value) => guest.write(at, value),

@@ -107,9 +107,7 @@ fn identify_refuses_what_it_does_not_know() {
 fn blocks_of_4096_bytes_are_told_and_counted_in() {
     let mut config = config(vec![TestBackend::new(DISK)]);
     config.namespaces[0].block_size = 4096;
-    let mut guest = Guest::with(config);
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_with(config);
     let namespace: identify::Namespace = page(&mut guest, identify(cns::NAMESPACE, 1));
     assert_eq!((namespace.flbas, namespace.nlbaf_z), (1, 1));
     let (formats, blocks) = (namespace.formats, namespace.nsze);

@@ -312,9 +312,7 @@ fn a_full_completion_queue_holds_commands_back_and_loses_none() {
 #[test]
 fn abort_takes_back_what_has_not_begun() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     backend.hold(true);
     let flush = transfer(io::FLUSH, 0, 1, 0, 0);
     let running = [(); 2].map(|()| guest.submit(1, flush));
@@ -340,9 +338,7 @@ fn abort_takes_back_what_has_not_begun() {
 #[test]
 fn a_write_cache_that_is_off_keeps_nothing_back() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     let mut set = transfer(admin::SET_FEATURES, 6, 1, 0, 0);
     set.cdw11 = 1;
     for (cached, stable) in [(true, 0), (false, 1)] {
@@ -363,9 +359,7 @@ fn a_drive_without_a_write_cache_has_none_to_turn_on() {
     let backend = TestBackend::new(DISK);
     let mut config = config(vec![backend.clone()]);
     config.write_cache = false;
-    let mut guest = Guest::with(config);
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_with(config);
     guest.run(1, transfer(io::WRITE, 0, 1, DATA, 0)).unwrap();
     assert_eq!(backend.stable.load(Ordering::SeqCst), 1);
     let flushes = backend.flushes.load(Ordering::SeqCst);

@@ -94,9 +94,7 @@ fn a_file_in_use_is_refused_until_release() {
 #[test]
 fn a_teardown_flushes_what_was_written_and_only_that() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     guest.run(1, transfer(io::READ, 0, 1, DATA, 0)).unwrap();
     shut_down(&guest).unwrap();
     assert_eq!(backend.flushes.load(Ordering::SeqCst), 0);
@@ -136,9 +134,7 @@ fn a_modelled_latency_counts_from_the_start_and_nobody_sleeps_it() {
 #[test]
 fn commands_in_flight_end_before_the_teardown_does() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     backend.hold(true);
     guest.submit(1, transfer(io::READ, 0, 1, DATA, 0));
     for _ in 0..3 {
@@ -221,9 +217,7 @@ fn a_controller_torn_down_after_a_shutdown_was_safe() {
 fn dropped_controllers_leave_no_timer_and_no_session() {
     let mut config = config(vec![TestBackend::new(DISK)]);
     config.behaviour.shutdown.latency = Duration::from_secs(3600).into();
-    let mut guest = Guest::with(config);
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_with(config);
     guest.write(offset::CC, ENABLE | 1 << 14);
     let drive = Arc::downgrade(&guest.controller.drive);
     guest.controller.release();

@@ -90,9 +90,7 @@ fn queues_are_created_and_deleted_with_every_error() {
 #[test]
 fn a_queue_is_deleted_when_its_last_command_ends() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     backend.hold(true);
     let flush = transfer(io::FLUSH, 0, 1, 0, 0);
     let running = [(); 2].map(|()| guest.submit(1, flush));

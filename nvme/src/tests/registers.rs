@@ -97,9 +97,7 @@ fn a_bad_configuration_is_fatal_until_disabled() {
 #[test]
 fn a_disable_waits_for_commands_in_flight_and_drops_the_rest() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     backend.hold(true);
     // More than the drive has threads for.
     for _ in 0..12 {
@@ -120,9 +118,7 @@ fn a_disable_waits_for_commands_in_flight_and_drops_the_rest() {
 #[test]
 fn an_enable_during_a_disable_takes_place_after_it() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     backend.hold(true);
     guest.submit(1, transfer(io::WRITE, 0, 1, DATA, 0));
     backend.wait_entered(1);

@@ -53,9 +53,7 @@ fn data_in_more_pieces_than_the_host_takes_at_a_time_keeps_its_order() {
         Arc::new(FileBackend::open(file.path(), false).unwrap()),
     ];
     for backend in backends {
-        let mut guest = Guest::with(config(vec![backend]));
-        guest.enable();
-        guest.create_pair(1);
+        let mut guest = Guest::up_with(config(vec![backend]));
         let data = pattern(16 * 512, 4);
         let (first, places) = odd_list(&guest);
         assert!(places.len() > 1024);

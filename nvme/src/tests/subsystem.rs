@@ -63,9 +63,7 @@ fn a_subsystem_reset_brings_registers_of_power_on_and_says_so_until_noted() {
 #[test]
 fn a_subsystem_reset_drops_commands_in_flight() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     backend.hold(true);
     let image = guest.bytes(0, 8 << 20);
     guest.submit(1, transfer(io::READ, 0, 1, DATA, 0));
@@ -86,9 +84,7 @@ fn a_subsystem_reset_drops_commands_in_flight() {
 fn a_shut_subsystem_stays_so_until_it_is_reset() {
     for (value, kind) in [(NORMAL, "normal"), (ABRUPT, "abrupt")] {
         let backend = TestBackend::new(DISK);
-        let mut guest = Guest::on(backend.clone());
-        guest.enable();
-        guest.create_pair(1);
+        let mut guest = Guest::up_on(backend.clone());
         guest.run(1, transfer(io::WRITE, 0, 1, DATA, 0)).unwrap();
         guest.write(offset::NSSD, 1);
         assert_eq!(guest.shst(), 0, "another value does nothing");

@@ -11,7 +11,7 @@ use devices::lifecycle::{Deadline, Finish, Phases, ShutdownError};
 use proptest::prelude::*;
 
 use super::*;
-use crate::device_manager::teardown::oracle::{Machine, machines};
+use crate::device_manager::teardown::tests::oracle::{Machine, machines};
 use crate::device_manager::teardown::{
     Graph, Node, Request, Stamp, Target, Teardown, TeardownRun, Unobserved, guest_ready, predict,
     vcpus_resumed,

@@ -6,7 +6,7 @@ use api::config::TeardownPolicy;
 use proptest::prelude::*;
 
 use super::*;
-use crate::device_manager::teardown::oracle::machines;
+use crate::device_manager::teardown::tests::oracle::machines;
 use crate::device_manager::teardown::{Cost, Node, predict};
 
 use TeardownPolicy::{Completion, Cookie, Serial};

@@ -115,6 +115,13 @@ impl Endpoint {
     pub fn at(&self, bar: u8) -> Option<u64> {
         self.placed.lock().unwrap().get(&bar).copied()
     }
+
+    /// An access of `length` bytes lies in the BAR.
+    fn assert_inside(&self, bar: u8, offset: u64, length: usize) {
+        let bars = self.config.bars();
+        let found = bars.iter().find(|each| each.index() == bar).unwrap();
+        assert!(offset + length as u64 <= found.size());
+    }
 }
 
 impl PciFunction for Endpoint {
@@ -136,14 +143,7 @@ impl PciFunction for Endpoint {
     }
 
     fn read_bar(&self, bar: u8, offset: u64, data: &mut [u8]) {
-        let size = self
-            .config
-            .bars()
-            .iter()
-            .find(|each| each.index() == bar)
-            .unwrap()
-            .size();
-        assert!(offset + data.len() as u64 <= size);
+        self.assert_inside(bar, offset, data.len());
         let memory = self.memory.lock().unwrap();
         data.iter_mut()
             .zip(offset..)
@@ -151,14 +151,7 @@ impl PciFunction for Endpoint {
     }
 
     fn write_bar(&self, bar: u8, offset: u64, data: &[u8]) {
-        let size = self
-            .config
-            .bars()
-            .iter()
-            .find(|each| each.index() == bar)
-            .unwrap()
-            .size();
-        assert!(offset + data.len() as u64 <= size);
+        self.assert_inside(bar, offset, data.len());
         let mut memory = self.memory.lock().unwrap();
         data.iter()
             .zip(offset..)

@@ -135,9 +135,7 @@ fn a_teardown_ends_a_command_and_the_next_boot_sees_nothing_of_it() {
 #[test]
 fn many_commands_are_held_and_let_go() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     guest.set_faults(&of_io(io::READ, Effect::Stuck));
     for _ in 0..20 {
         let cids: Vec<_> = (0..60).map(|at| guest.submit(1, read(at, 1))).collect();
@@ -152,9 +150,7 @@ fn many_commands_are_held_and_let_go() {
 #[test]
 fn nothing_is_executed_once_the_shutdown_is_complete() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     guest.set_faults(&of_io(io::WRITE, Effect::Stuck));
     guest.fill(DATA, &[9; 512]);
     guest.submit(1, transfer(io::WRITE, 0, 1, DATA, 0));

@@ -101,9 +101,7 @@ fn a_fatal_shutdown_shows_at_once_and_stays_until_a_reset() {
 #[test]
 fn a_flush_that_fails_says_so_to_guest_shutdown_and_teardown() {
     let backend = TestBackend::new(DISK);
-    let mut guest = Guest::on(backend.clone());
-    guest.enable();
-    guest.create_pair(1);
+    let mut guest = Guest::up_on(backend.clone());
     guest.set_faults(&flush(FlushFault::Fail));
     let fails = refused(Status::WRITE_FAULT);
     assert_eq!(guest.run(1, transfer(io::FLUSH, 0, 1, 0, 0)), fails);

@@ -11,6 +11,8 @@ mod locks;
 mod policy;
 mod report;
 mod schedule;
+#[cfg(test)]
+pub(crate) mod tests;
 mod waits;
 
 pub use clock::{Cost, Plan, Planned, predict};
@@ -23,6 +25,3 @@ pub use guest::guest_report;
 pub use lists::Lists;
 pub use policy::{Rules, Tasks};
 pub use report::{Request, TeardownRun, guest_ready, vcpus_resumed};
-
-#[cfg(test)]
-pub(crate) mod oracle;

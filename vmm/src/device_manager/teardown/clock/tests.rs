@@ -1,7 +1,7 @@
 //! The reference's cases under the virtual clock, and random machines against the oracle.
 
 use super::*;
-use crate::device_manager::teardown::oracle::{Machine, Span};
+use crate::device_manager::teardown::tests::oracle::{Machine, Span};
 
 use TeardownPolicy::{Completion, Cookie, Serial};
 

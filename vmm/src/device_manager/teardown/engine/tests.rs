@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::*;
 use crate::device_manager::teardown::clock::Cost;
 use crate::device_manager::teardown::graph::Node;
-use crate::device_manager::teardown::oracle::{self, Machine, Span};
+use crate::device_manager::teardown::tests::oracle::{self, Machine, Span};
 use api::config::OnTimeout;
 
 use TeardownPolicy::{Completion, Cookie, Serial};

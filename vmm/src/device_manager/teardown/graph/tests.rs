@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::device_manager::teardown::oracle::{Machine, machines};
+use crate::device_manager::teardown::tests::oracle::{Machine, machines};
 
 fn list(machine: &Machine) -> Vec<&str> {
     machine

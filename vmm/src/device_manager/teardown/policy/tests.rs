@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::device_manager::teardown::oracle::{Machine, machines};
+use crate::device_manager::teardown::tests::oracle::{Machine, machines};
 
 fn rules(machine: &Machine, policy: TeardownPolicy) -> Rules {
     Rules::new(&machine.graph, policy)

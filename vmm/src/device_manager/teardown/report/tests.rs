@@ -4,7 +4,7 @@ use api::report::Outcome;
 use devices::lifecycle::Phases;
 
 use super::*;
-use crate::device_manager::teardown::oracle::Machine;
+use crate::device_manager::teardown::tests::oracle::Machine;
 
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)

@@ -3,7 +3,7 @@
 use api::config::TeardownPolicy;
 
 use super::*;
-use crate::device_manager::teardown::oracle::Machine;
+use crate::device_manager::teardown::tests::oracle::Machine;
 
 fn rules(machine: &Machine, policy: TeardownPolicy) -> Rules {
     Rules::new(&machine.graph, policy)

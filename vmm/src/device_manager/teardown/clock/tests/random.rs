@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::device_manager::teardown::oracle::{self, locking_machines, machines, machines_of};
+use crate::device_manager::teardown::tests::oracle::{
+    self, locking_machines, machines, machines_of,
+};
 
 const MOST: Duration = Duration::from_millis(20);
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::device_manager::teardown::oracle::{locking_machines, machines};
+use crate::device_manager::teardown::tests::oracle::{locking_machines, machines};
 
 const WORKERS: u16 = 8;
 

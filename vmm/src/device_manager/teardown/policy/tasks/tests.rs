@@ -1,7 +1,7 @@
 //! Cookies, barriers and cuts on small lists.
 
 use super::*;
-use crate::device_manager::teardown::oracle::Machine;
+use crate::device_manager::teardown::tests::oracle::Machine;
 
 fn tasks(machine: &Machine) -> (Tasks, Vec<String>) {
     let nodes = machine.graph.nodes();

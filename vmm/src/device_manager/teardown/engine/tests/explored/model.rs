@@ -17,8 +17,8 @@ use super::sync;
 use crate::device_manager::teardown::clock::{Cost, predict};
 use crate::device_manager::teardown::engine::{AddError, Observer, Removal, Spawn, Stamp, Target};
 use crate::device_manager::teardown::graph::Node;
-use crate::device_manager::teardown::oracle::Machine;
 use crate::device_manager::teardown::policy::Rules;
+use crate::device_manager::teardown::tests::oracle::Machine;
 
 /// What another thread does meanwhile.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use api::config::TeardownPolicy::{Completion, Cookie, Serial};
 use super::model::{Case, Change};
 use crate::device_manager::teardown::clock::Cost;
 use crate::device_manager::teardown::graph::{Graph, Node};
-use crate::device_manager::teardown::oracle::Machine;
+use crate::device_manager::teardown::tests::oracle::Machine;
 
 /// Schedules of each kind that are drawn for a case.
 const ROUNDS: usize = 30;

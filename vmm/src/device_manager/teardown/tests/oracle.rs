@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::config::TeardownPolicy;
 
-use super::graph::Graph;
+use crate::device_manager::teardown::graph::Graph;
 
 mod machines;
 
