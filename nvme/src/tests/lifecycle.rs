@@ -217,7 +217,7 @@ fn a_controller_torn_down_after_a_shutdown_was_safe() {
 fn dropped_controllers_leave_no_timer_and_no_session() {
     let mut config = config(vec![TestBackend::new(DISK)]);
     config.behaviour.shutdown.latency = Duration::from_secs(3600).into();
-    let mut guest = Guest::up_with(config);
+    let guest = Guest::up_with(config);
     guest.write(offset::CC, ENABLE | 1 << 14);
     let drive = Arc::downgrade(&guest.controller.drive);
     guest.controller.release();

@@ -17,8 +17,7 @@ const ABRUPT: u32 = ENABLE | 2 << 14;
 fn guest(backend: &std::sync::Arc<TestBackend>, latency: Duration) -> Guest {
     let mut config = config(vec![backend.clone()]);
     config.behaviour.shutdown.latency = latency.into();
-    let mut guest = Guest::up_with(config);
-    guest
+    Guest::up_with(config)
 }
 
 #[test]
