@@ -56,10 +56,10 @@ fn load(stage: &mut Stage) -> Result<()> {
         );
         flushed = now;
         if number == 0 {
-            before = Some(Usage::of(machine.process.pid())?);
+            before = Some(Usage::lasting(machine.process.pid())?);
         }
     }
-    let after = Usage::of(machine.process.pid())?;
+    let after = Usage::lasting(machine.process.pid())?;
     stage.note(format!(
         "{flushed} blocks of 4 KiB flushed in all before the last reset, none lost"
     ));

@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,6 +24,8 @@ const READY: u8 = 2;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What the guest's init says first.
 const BOOTED: &str = "SUNDOWN: init ";
+/// How often a machine is asked.
+const POLL: Duration = Duration::from_millis(10);
 /// How long a process may take to end once its machine is shut down.
 const END: Duration = Duration::from_secs(20);
 /// How long events are waited for when nothing waits for them any more.
@@ -106,6 +109,19 @@ impl Machine {
         Ok(())
     }
 
+    /// Waits for that boot or a later one by asking, not by following the events: a guest may be reset more
+    /// often than events are kept.
+    pub(super) fn reaches(&self, boot: u64) -> Result<()> {
+        while self.client().info().context("vm.info failed")?.boot < boot {
+            ensure!(
+                Instant::now() < self.deadline,
+                "time is over, boot {boot} is not reached"
+            );
+            sleep(POLL);
+        }
+        Ok(())
+    }
+
     /// Reads events until `wanted` makes something of one.
     pub(super) fn event<T>(
         &mut self,
@@ -133,6 +149,9 @@ impl Machine {
         if let Ok(line) = serde_json::to_string(&event) {
             // For people; see Stage.
             let _ = writeln!(self.event_log, "{line}");
+        }
+        if let EventKind::Gap { lost, .. } = event.event {
+            bail!("{lost} events were lost before {what}: the scenario did not keep up");
         }
         Ok(event)
     }

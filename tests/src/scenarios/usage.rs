@@ -11,11 +11,14 @@ use anyhow::{Context, Result};
 const GUEST_MEMORY: &str = "sundown-guest-memory";
 
 /// A count at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) descriptors: usize,
     pub(super) threads: usize,
+    /// Of files, rings, vCPUs, guest memory: of all that has a name.
     pub(super) mappings: usize,
+    /// Of the allocator and of threads' stacks.
+    pub(super) anonymous: usize,
     /// Resident memory without the guest's, in KiB.
     pub(super) resident_kib: u64,
 }
@@ -32,12 +35,11 @@ impl Usage {
         };
         let path = format!("{folder}/smaps");
         let smaps = fs::read_to_string(&path).with_context(|| format!("could not read {path}"))?;
-        let (mappings, resident_kib) = read_smaps(&smaps);
+        let found = read_smaps(&smaps);
         Ok(Self {
             descriptors: entries("fd")?,
             threads: entries("task")?,
-            mappings,
-            resident_kib,
+            ..found
         })
     }
 }
@@ -54,6 +56,7 @@ impl Usage {
                 descriptors: least.descriptors.min(now.descriptors),
                 threads: least.threads.min(now.threads),
                 mappings: least.mappings.min(now.mappings),
+                anonymous: least.anonymous.min(now.anonymous),
                 resident_kib: least.resident_kib.min(now.resident_kib),
             };
         }
@@ -65,26 +68,34 @@ impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} descriptors, {} threads, {} mappings, {} KiB resident",
-            self.descriptors, self.threads, self.mappings, self.resident_kib
+            "{} descriptors, {} threads, {} mappings and {} without a name, {} KiB resident",
+            self.descriptors, self.threads, self.mappings, self.anonymous, self.resident_kib
         )
     }
 }
 
-/// The number of mappings, and the resident KiB of all but guest memory.
-fn read_smaps(smaps: &str) -> (usize, u64) {
-    let (mut mappings, mut resident, mut guest) = (0, 0, false);
+/// Mappings, and the resident KiB of all but guest memory. A mapping's line is its addresses, permissions,
+/// offset, device, inode, and the name if it has one.
+fn read_smaps(smaps: &str) -> Usage {
+    let mut usage = Usage::default();
+    let mut guest = false;
     for line in smaps.lines() {
-        let first = line.split_whitespace().next().unwrap_or_default();
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or_default();
         if !first.ends_with(':') {
-            mappings += 1;
+            let named = words.nth(4).is_some_and(|name| name != "[heap]");
+            *if named {
+                &mut usage.mappings
+            } else {
+                &mut usage.anonymous
+            } += 1;
             guest = line.contains(GUEST_MEMORY);
         } else if first == "Rss:" && !guest {
-            let amount = line.split_whitespace().nth(1).unwrap_or_default();
-            resident += amount.parse::<u64>().unwrap_or(0);
+            let amount = words.next().unwrap_or_default();
+            usage.resident_kib += amount.parse::<u64>().unwrap_or(0);
         }
     }
-    (mappings, resident)
+    usage
 }
 
 #[cfg(test)]
@@ -99,7 +110,11 @@ mod tests {
             VmFlags: rd wr\n\
             7f20-7f30 rw-p 00000000 00:00 0\n\
             Size:                 64 kB\n\
-            Rss:                  12 kB\n";
-        assert_eq!(read_smaps(smaps), (2, 12));
+            Rss:                  12 kB\n\
+            7f40-7f50 rw-p 00000000 00:00 0 [heap]\n\
+            Rss:                   4 kB\n";
+        let usage = read_smaps(smaps);
+        assert_eq!((usage.mappings, usage.anonymous), (1, 2));
+        assert_eq!(usage.resident_kib, 16);
     }
 }
