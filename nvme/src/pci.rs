@@ -24,12 +24,13 @@ const BAR: u8 = 0;
 /// MSI-X behind the doorbells' page, which has room for 512 queue pairs at a stride of 4 bytes.
 const MSIX_TABLE: u32 = 0x2000;
 
-/// Builds the configuration space and attaches the vectors: one for the admin queue, one a queue pair.
+/// Builds the configuration space and attaches the vectors: one for the admin queue and one a queue pair, unless
+/// the configuration says how many.
 pub(crate) fn endpoint(
     config: &ControllerConfig,
     connections: &Connections,
 ) -> Result<EndpointConfig, ControllerError> {
-    let vectors = config.queue_limit + 1;
+    let vectors = config.vectors.unwrap_or(config.queue_limit + 1);
     let layout = MsixLayout::in_bar(BAR, MSIX_TABLE, vectors);
     let msix =
         Msix::attach(vectors, layout, Arc::clone(&connections.router)).map_err(|source| {

@@ -206,6 +206,12 @@ pub struct NvmeConfig {
     /// Whether the drive has a volatile write cache. Without one, a write is on the host's stable storage
     /// when it completes. On unless given.
     pub volatile_write_cache: Option<bool>,
+    /// I/O queue pairs, 1 to 64. One for each vCPU unless given.
+    pub io_queues: Option<u16>,
+    /// MSI-X vectors, 1 to 65. One for the admin queue and one for each pair of I/O queues unless given. Linux
+    /// makes no more I/O queues than there are vectors beside the first; on x86 it has about 200 vectors a CPU,
+    /// and of each queue's it takes one on every CPU that the queue serves.
+    pub interrupt_vectors: Option<u16>,
     /// The namespaces, numbered from 1.
     pub namespaces: Vec<NamespaceConfig>,
     /// Where namespaces are kept that the guest creates. Unless given, it cannot create any.

@@ -1,5 +1,7 @@
 //! What an NVMe drive of a configuration must be.
 
+use std::ops::RangeInclusive;
+
 use super::tree::Place;
 use super::validate::given_path;
 use super::{ConfigError, DeviceConfig, NvmeConfig, VmConfig};
@@ -9,6 +11,8 @@ use crate::json;
 pub(super) const NAMESPACES: usize = 256;
 const CAPACITY_UNIT: u64 = 4096;
 const BLOCK_SIZES: [u32; 2] = [512, 4096];
+const IO_QUEUES: RangeInclusive<u16> = 1..=64;
+const VECTORS: RangeInclusive<u16> = 1..=65;
 
 /// Where the drive stands in the machine that it is checked in.
 const ALONE: &str = "pci[0].";
@@ -57,6 +61,23 @@ pub(super) fn validate(place: &Place<'_>, drive: &NvmeConfig) -> Result<(), Conf
         let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         if !(1..=limit).contains(&text.len()) || !printable {
             let message = format!("{what}: 1 to {limit} printable ASCII characters are allowed");
+            return refuse(field, message);
+        }
+    }
+    for (field, what, count, possible) in [
+        ("io_queues", "I/O queues", drive.io_queues, IO_QUEUES),
+        (
+            "interrupt_vectors",
+            "vectors",
+            drive.interrupt_vectors,
+            VECTORS,
+        ),
+    ] {
+        if let Some(count) = count
+            && !possible.contains(&count)
+        {
+            let (least, most) = possible.into_inner();
+            let message = format!("{count} {what}; {least} to {most} are possible");
             return refuse(field, message);
         }
     }

@@ -94,6 +94,7 @@ impl Guest {
             behaviour: Behaviour::default(),
             seed: 1,
             queue_limit: queues,
+            vectors: None,
             attachment: Attachment::Express,
         };
         let connections = Connections {

@@ -42,8 +42,10 @@ pub struct ControllerConfig {
     pub behaviour: Behaviour,
     /// What latencies that vary are drawn from.
     pub seed: u64,
-    /// I/O queue pairs, 1 to 64: as many as the machine has vCPUs. There is one interrupt vector more.
+    /// I/O queue pairs, 1 to 64: as many as the machine has vCPUs.
     pub queue_limit: u16,
+    /// MSI-X vectors, 1 to 65. One more than I/O queue pairs unless given.
+    pub vectors: Option<u16>,
     /// Where the function sits, and so which capabilities it shows.
     pub attachment: Attachment,
 }
@@ -107,6 +109,14 @@ pub enum ControllerError {
     /// No queue, or too many.
     #[error("drive {id} cannot have {count} I/O queues: 1 to {MAX_IO_QUEUES} are possible")]
     Queues {
+        /// The drive.
+        id: String,
+        /// What was asked for.
+        count: u16,
+    },
+    /// No vector, or more than queues can use.
+    #[error("drive {id} cannot have {count} interrupt vectors: 1 to {} are possible", MAX_IO_QUEUES + 1)]
+    VectorCount {
         /// The drive.
         id: String,
         /// What was asked for.
@@ -193,6 +203,14 @@ impl ControllerConfig {
             return Err(ControllerError::Queues {
                 id: self.id.clone(),
                 count: self.queue_limit,
+            });
+        }
+        if let Some(count) = self.vectors
+            && !(1..=MAX_IO_QUEUES + 1).contains(&count)
+        {
+            return Err(ControllerError::VectorCount {
+                id: self.id.clone(),
+                count,
             });
         }
         // A drive with a store may begin with none.

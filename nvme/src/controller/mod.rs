@@ -81,6 +81,7 @@ impl Controller {
             behaviour,
             seed,
             queue_limit,
+            vectors: _,
             attachment: _,
         } = config;
         let unique = digest(&[id.as_bytes(), serial.as_bytes(), model.as_bytes()]);

@@ -101,6 +101,7 @@ pub(super) fn config(backends: Vec<Arc<dyn Backend>>) -> ControllerConfig {
         behaviour: Behaviour::default(),
         seed: 1,
         queue_limit: 4,
+        vectors: None,
         attachment: Attachment::Express,
     }
 }
@@ -270,7 +271,7 @@ impl Guest {
         guest
     }
 
-    fn forget(&mut self, id: u16) {
+    pub(super) fn forget(&mut self, id: u16) {
         let (_, cq) = Self::base(id);
         let zeroes = [0; ENTRIES as usize * 16];
         self.memory.write_slice(&zeroes, GuestAddress(cq)).unwrap();

@@ -1,7 +1,8 @@
 //! Creation and deletion of I/O queues.
 
 use super::backend::TestBackend;
-use super::driver::{DATA, DISK, Guest, MEMORY, eventually, refused, result, transfer};
+use super::driver::{DATA, DISK, Guest, MEMORY, config, eventually, refused, result, transfer};
+use crate::controller::ControllerConfig;
 use crate::spec::command::{admin, io};
 use crate::spec::{Status, Submission};
 
@@ -85,6 +86,30 @@ fn queues_are_created_and_deleted_with_every_error() {
     guest.admin_ok(delete(admin::DELETE_CQ, 1));
     guest.create_pair(1);
     guest.run(1, transfer(io::READ, 0, 1, DATA, 0)).unwrap();
+}
+
+#[test]
+fn queues_share_the_only_vector_that_there_is() {
+    let one = |vectors| ControllerConfig {
+        vectors: Some(vectors),
+        ..config(vec![TestBackend::new(DISK)])
+    };
+    let mut guest = Guest::with(one(1));
+    guest.enable_msix();
+    guest.enable();
+    let refused_one = guest.admin(Guest::create_cq_command(1, 1));
+    assert_eq!(refused_one, refused(Status::INVALID_INTERRUPT_VECTOR));
+    guest.forget(1);
+    guest.admin_ok(Guest::create_cq_command(1, 0));
+    guest.admin_ok(Guest::create_sq_command(1, 1));
+    guest.interrupts(0);
+    let cid = guest.submit(1, transfer(io::READ, 0, 1, DATA, 0));
+    assert_eq!(result(&guest.wait(1, cid)), Ok(0));
+    eventually("its interrupt", || guest.interrupts(0) > 0);
+    for count in [0, 66] {
+        let error = Guest::try_with(one(count)).err().unwrap();
+        assert!(error.to_string().contains("1 to 65"), "{error}");
+    }
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl From<DriveError> for ApiError {
 }
 
 /// Makes the controller of `config`, which stands at `place` in its document (empty where it is the whole
-/// of it), with `queues` I/O queue pairs, attached as given.
+/// of it), with `queues` I/O queue pairs where it says nothing of them, attached as given.
 ///
 /// # Errors
 /// Names the file that cannot be used, or what the controller cannot be made of.
@@ -135,7 +135,8 @@ pub fn controller(
         state: config.state.clone(),
         behaviour: behaviour(config),
         seed: config.options.seed.unwrap_or_else(|| seed_of(id)),
-        queue_limit: queues,
+        queue_limit: config.io_queues.unwrap_or(queues),
+        vectors: config.interrupt_vectors,
         attachment,
     };
     Controller::new(controller, connections).map_err(|source| DriveError::Controller {

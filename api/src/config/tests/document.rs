@@ -154,6 +154,8 @@ fn a_drive_is_whom_the_configuration_says() {
     let mut written = with(drive("d0"), "model", json!("A drive"));
     written["firmware"] = json!("7");
     written["volatile_write_cache"] = json!(false);
+    written["io_queues"] = json!(3);
+    written["interrupt_vectors"] = json!(2);
     written["state"] = json!("/d0.state");
     written["namespace_store"] = json!({ "path": "/store", "capacity": 1 << 30 });
     written["namespaces"] = json!([namespace]);
@@ -163,6 +165,7 @@ fn a_drive_is_whom_the_configuration_says() {
     };
     assert_eq!(nvme.model.as_deref(), Some("A drive"));
     assert_eq!(nvme.volatile_write_cache, Some(false));
+    assert_eq!((nvme.io_queues, nvme.interrupt_vectors), (Some(3), Some(2)));
     assert_eq!(
         nvme.namespaces[0].eui64.unwrap().0,
         [2, 17, 0, 0, 0, 0, 0, 1]
@@ -171,6 +174,17 @@ fn a_drive_is_whom_the_configuration_says() {
     let again = serde_json::to_value(&config).unwrap();
     assert_eq!(read(&again).unwrap(), config);
 
+    for (field, count, possible) in [
+        ("io_queues", 0, "1 to 64"),
+        ("io_queues", 65, "1 to 64"),
+        ("interrupt_vectors", 0, "1 to 65"),
+        ("interrupt_vectors", 66, "1 to 65"),
+    ] {
+        let refused = machine(json!([with(drive("d0"), field, json!(count))]), json!([]));
+        let field = format!("pci[0].{field}");
+        let message = refused_for(&refused, ErrorCode::OutOfRange, &field, Some("d0"));
+        assert!(message.contains(possible), "{message}");
+    }
     let with_namespace = |field: &str, value| {
         let mut changed = written.clone();
         changed["namespaces"][0][field] = value;

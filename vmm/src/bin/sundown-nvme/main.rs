@@ -29,7 +29,8 @@ struct Options {
     /// The drive: what stands in a machine's configuration for a device of type `nvme`.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// I/O queue pairs, and one less than there are interrupt vectors.
+    /// I/O queue pairs, and one less than there are interrupt vectors; `io_queues` of the configuration comes
+    /// before it.
     #[arg(long, value_name = "NUMBER", default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..=64))]
     queues: u16,
@@ -82,7 +83,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let path = options.config.display();
     let text = std::fs::read(&options.config).with_context(|| format!("reading {path}"))?;
     let drive = NvmeConfig::from_json(&text).with_context(|| format!("reading {path}"))?;
-    let queues = options.queues;
+    let queues = drive.io_queues.unwrap_or(options.queues);
     let page = match options.doorbells {
         Doorbells::Trapped => None,
         Doorbells::Mapped => Some(DoorbellPage::new(queues).context("making the doorbells' page")?),

@@ -205,6 +205,7 @@ impl Drive {
             },
             seed: 1,
             queue_limit: 1,
+            vectors: None,
             attachment: Attachment::Express,
         };
         let connections = Connections {
