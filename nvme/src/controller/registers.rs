@@ -158,10 +158,11 @@ impl Controller {
             // What came before was done to a driver's session that is over.
             acts.begin_anew();
             acts.note(Act::Enable);
-            // It was shut down while it was disabled, and without a reset since. What is written from now on
-            // is not safe (3.6.1), and CSTS.SHST must not say that it is.
-            if registers.shutdown == Shutdown::Complete && !registers.subsystem.is_shut {
-                registers.shutdown = Shutdown::Normal;
+            // A shutdown was asked for while it was disabled, and there was no reset since. What is written from
+            // now on is not safe (3.6.1): CSTS.SHST must not say that it is, now or when that shutdown ends,
+            // which would be the end of the new session as well.
+            if registers.shutdown != Shutdown::Normal {
+                self.forget_shutdown(&mut registers);
             }
             self.enable(&mut registers);
         }

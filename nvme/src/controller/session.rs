@@ -67,16 +67,7 @@ impl Controller {
     pub(super) fn close(&self, registers: &mut Registers, ready: bool) -> Aftermath {
         self.session.store(None);
         self.drive.interrupt_mask.store(0, Ordering::Release);
-        // The shutdown of the whole subsystem goes on.
-        if !registers.subsystem.is_shut {
-            registers.shutdown = Shutdown::Normal;
-            registers.pending = None;
-            registers.flush_again = false;
-            registers.fatal = false;
-            // Its flush may still end, and fail: that is nothing to whoever comes next.
-            registers.epoch += 1;
-            self.drive.engine.disarm(self.timer(TimerKind::Shutdown));
-        }
+        self.forget_shutdown(registers);
         let mut after = Aftermath::default();
         registers.state = match std::mem::take(&mut registers.state) {
             State::Idle | State::Refused => State::Idle,
@@ -110,6 +101,20 @@ impl Controller {
             }
         };
         after
+    }
+
+    /// Ends a shutdown, completed or not; but that of the whole subsystem goes on.
+    pub(super) fn forget_shutdown(&self, registers: &mut Registers) {
+        if registers.subsystem.is_shut {
+            return;
+        }
+        registers.shutdown = Shutdown::Normal;
+        registers.pending = None;
+        registers.flush_again = false;
+        registers.fatal = false;
+        // Its flush may still end, and fail: that is nothing to whoever comes next.
+        registers.epoch += 1;
+        self.drive.engine.disarm(self.timer(TimerKind::Shutdown));
     }
 
     /// What must not be done under the registers' lock.

@@ -123,8 +123,9 @@ impl Model {
         }
         if !was_en && en && !self.subsystem {
             (self.ready, self.refused) = (!bad, bad);
-            if self.shst == 2 {
-                self.shst = 0;
+            // Whatever was asked for while it was disabled.
+            if self.shst != 0 {
+                (self.shst, self.fatal) = (0, false);
             }
         }
         // 11b is reserved.
@@ -259,4 +260,20 @@ fn a_drive_enabled_after_a_shutdown_without_a_reset_is_in_use_again() {
         .unwrap();
     let smart = guest.controller.drive.logs.smart(0);
     assert_eq!({ smart.unsafe_shutdowns }, 1);
+}
+
+#[test]
+fn a_shutdown_begun_while_disabled_does_not_end_what_is_enabled_meanwhile() {
+    let mut config = config(vec![TestBackend::new(DISK)]);
+    config.behaviour.shutdown.latency = Duration::from_millis(20).into();
+    let mut guest = Guest::with(config);
+    guest.write(offset::CC, ENABLE & !1 | 1 << 14);
+    assert_eq!(guest.shst(), 1);
+    guest.enable();
+    assert_eq!(guest.shst(), 0);
+    guest.create_pair(1);
+    // Past the moment at which it would have ended.
+    std::thread::sleep(Duration::from_millis(40));
+    assert_eq!(guest.shst(), 0);
+    guest.create_pair(2);
 }
