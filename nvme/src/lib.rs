@@ -43,7 +43,7 @@ pub use backend::{Backend, BackendError, FileBackend, MemoryBackend, NullBackend
 pub use controller::{Connections, Controller, ControllerConfig, ControllerError, NamespaceConfig};
 pub use devices::memory::GuestSlice;
 pub use doorbells::PolledDoorbells;
-pub use engine::Engine;
+pub use engine::{Engine, Steps};
 pub use shutdown::{Behaviour, ShutdownModel};
 pub use state::StateError;
 pub use store::{NamespaceStore, StoreError};

@@ -1,7 +1,11 @@
-//! A guest's driver for measurements: one I/O queue pair, shadow doorbells as Linux uses them, completions
-//! polled for. Reads of 4 KiB, each command with a page of its own.
+//! A guest's driver for measurements: one I/O queue pair, shadow doorbells as Linux uses them. It looks for
+//! completions for a while and then waits for the interrupt, as a guest that halts does. Reads of 4 KiB, each
+//! command with a page of its own.
+
+mod start;
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 
@@ -9,17 +13,20 @@ use devices::interrupt::{MsiMessage, MsiRouter, Route};
 use devices::memory::{Access, GuestMemory, GuestSlice};
 use devices::pci::{Attachment, PciFunction};
 use nvme::spec::Submission;
-use nvme::spec::command::{admin, io as opcode};
+use nvme::spec::command::io as opcode;
 use nvme::spec::registers::offset;
 use nvme::{
-    Backend, Behaviour, Connections, Controller, ControllerConfig, Engine, NamespaceConfig,
+    Backend, Behaviour, Connections, Controller, ControllerConfig, Engine, NamespaceConfig, Steps,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
 use zerocopy::IntoBytes;
 
 pub const PAGE: u64 = 4096;
 const MEMORY: u64 = 16 << 20;
+/// Looks for a completion before the guest halts.
+const LOOKS: u32 = 128;
 /// Entries of a queue.
 const ENTRIES: u32 = 1024;
 const ADMIN: Queue = Queue {
@@ -30,6 +37,8 @@ const IO: Queue = Queue {
     submissions: 0x20_0000,
     completions: 0x24_0000,
 };
+/// The interrupt vector of the I/O queue.
+const VECTOR: u16 = 1;
 const SHADOW: u64 = 0x30_0000;
 const DATA: u64 = 0x40_0000;
 
@@ -68,12 +77,33 @@ pub struct Guest {
     blocks: u64,
     /// For blocks at random: a linear congruential generator.
     state: u64,
+    /// The work of an engine without threads.
+    steps: Option<Steps>,
 }
 
 impl Guest {
     /// A drive on `backend` with `queues` I/O queue pairs, of which the first is used.
     pub fn new(
         engine: &Arc<Engine>,
+        memory: &GuestMemory,
+        backend: Arc<dyn Backend>,
+        queues: u16,
+    ) -> Self {
+        Self::with(engine, None, memory, backend, queues)
+    }
+
+    /// The same in one thread with its drive, which takes `steps` where the guest waits.
+    pub fn stepped(
+        (engine, steps): (Arc<Engine>, Steps),
+        memory: &GuestMemory,
+        backend: Arc<dyn Backend>,
+    ) -> Self {
+        Self::with(&engine, Some(steps), memory, backend, 1)
+    }
+
+    fn with(
+        engine: &Arc<Engine>,
+        steps: Option<Steps>,
         memory: &GuestMemory,
         backend: Arc<dyn Backend>,
         queues: u16,
@@ -118,80 +148,11 @@ impl Guest {
             phases: [true; 2],
             blocks,
             state: 1,
+            steps,
         };
         guest.enable();
         guest.configure(queues);
         guest
-    }
-
-    fn enable(&mut self) {
-        for at in [ADMIN.completions, IO.completions, SHADOW, SHADOW + PAGE] {
-            let zeroes = vec![0; (ENTRIES * 16) as usize];
-            let length = if at >= SHADOW {
-                PAGE as usize
-            } else {
-                zeroes.len()
-            };
-            self.memory
-                .write_slice(&zeroes[..length], GuestAddress(at))
-                .expect("guest memory");
-        }
-        self.controller.write_config(4, 0b110, 0xFFFF);
-        // MSI-X on, every vector masked: what is measured ends at the completion queue.
-        let mut at = self.controller.read_config(0x34) as u16 & 0xFF;
-        while at != 0 {
-            let header = self.controller.read_config(at);
-            if header as u8 == 0x11 {
-                self.controller.write_config(at, 1 << 31, 0xFFFF_0000);
-            }
-            at = (header >> 8 & 0xFF) as u16;
-        }
-        self.write(offset::AQA, (ENTRIES - 1) << 16 | (ENTRIES - 1));
-        self.controller
-            .write_bar(0, offset::ASQ, &ADMIN.submissions.to_le_bytes());
-        self.controller
-            .write_bar(0, offset::ACQ, &ADMIN.completions.to_le_bytes());
-        self.write(offset::CC, 1 | 6 << 16 | 4 << 20);
-        let mut status = [0; 4];
-        while status[0] & 1 == 0 {
-            self.controller.read_bar(0, offset::CSTS, &mut status);
-            std::hint::spin_loop();
-        }
-    }
-
-    fn configure(&mut self, queues: u16) {
-        self.admin(Submission {
-            opcode: admin::DOORBELL_BUFFER_CONFIG,
-            prp1: SHADOW,
-            prp2: SHADOW + PAGE,
-            ..Submission::zeroed()
-        });
-        for id in 1..=u32::from(queues) {
-            let size = (ENTRIES - 1) << 16 | id;
-            self.admin(Submission {
-                opcode: admin::CREATE_CQ,
-                prp1: IO.completions,
-                cdw10: size,
-                cdw11: id << 16 | 0b11,
-                ..Submission::zeroed()
-            });
-            self.admin(Submission {
-                opcode: admin::CREATE_SQ,
-                prp1: IO.submissions,
-                cdw10: size,
-                cdw11: id << 16 | 1,
-                ..Submission::zeroed()
-            });
-        }
-    }
-
-    fn admin(&mut self, command: Submission) {
-        self.push(0, command);
-        self.write(offset::DOORBELLS, self.tails[0]);
-        while self.poll(0).is_none() {
-            std::hint::spin_loop();
-        }
-        self.write(offset::DOORBELLS + 4, self.heads[0]);
     }
 
     /// Runs reads with `depth` of them under way at a time, for as long as `more` says so, which is asked
@@ -202,6 +163,7 @@ impl Guest {
         }
         self.ring(8, self.tails[1]);
         let (mut done, mut under_way, mut goes_on) = (0_u64, u64::from(depth), true);
+        let mut looks = 0;
         while under_way > 0 {
             let mut burst = 0;
             while let Some(cid) = self.poll(1) {
@@ -222,11 +184,45 @@ impl Guest {
             if burst > 0 {
                 self.ring(8, self.tails[1]);
                 self.ring(12, self.heads[1]);
+                looks = 0;
             } else {
-                std::hint::spin_loop();
+                self.wait(looks);
+                looks += 1;
             }
         }
         done
+    }
+
+    /// Waits a little for what has not come in `looks` looks.
+    fn wait(&mut self, looks: u32) {
+        match &mut self.steps {
+            // Nothing comes of itself but the end of a transfer.
+            Some(steps) => {
+                if !steps.step() && looks > 0 {
+                    steps.wait().expect("io_uring");
+                }
+            }
+            None if looks < LOOKS => std::hint::spin_loop(),
+            None => self.halt(),
+        }
+    }
+
+    /// Gives the CPU away until the I/O queue interrupts, for a moment at most: the admin queue does not.
+    fn halt(&self) {
+        let msix = self.controller.msix().expect("MSI-X");
+        let event = msix.event(VECTOR).expect("the queue's vector");
+        // SAFETY: the event, open as long as the controller, outlives the borrow.
+        let fd = unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) };
+        let moment = Timespec {
+            tv_sec: 0,
+            tv_nsec: 1_000_000,
+        };
+        let _ = poll(
+            &mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)],
+            Some(&moment),
+        );
+        // Nothing to read is no reason to stop: completions are looked for anyway.
+        let _ = event.read();
     }
 
     fn read(&mut self, cid: u16) {

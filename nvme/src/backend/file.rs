@@ -1,7 +1,7 @@
 //! Storage in a raw file or block device, locked against other writers for as long as it is open.
 #![allow(
     unsafe_code,
-    reason = "vectored I/O into guest memory, open file description locks and fallocate have no safe interface"
+    reason = "vectored I/O into guest memory has no safe interface"
 )]
 
 use std::fs::{File, OpenOptions};
@@ -14,7 +14,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use super::direct::{Direct, alignment_of_slices};
+use super::host::{allocate, block_on_calls, is_in_memory, lock_whole};
 use super::{Backend, BackendError, Durability};
+use crate::engine::Vectors;
 use crate::spec::BLOCK;
 use devices::memory::GuestSlice;
 
@@ -31,6 +33,8 @@ pub struct FileBackend {
     direct: ArcSwapOption<Direct>,
     size: u64,
     read_only: bool,
+    /// It lies in the host's memory.
+    in_memory: bool,
     /// Whether the file system can punch holes, which read as zeroes.
     punches: bool,
 }
@@ -66,6 +70,8 @@ impl FileBackend {
             return Err(BackendError::NotStorage { path: owned() });
         }
         block_on_calls(&file).map_err(host("open"))?;
+        // A block device's node may lie there, its blocks do not.
+        let in_memory = kind.is_file() && is_in_memory(&file).map_err(host("examine"))?;
         if !lock_whole(&file, !read_only).map_err(host("lock"))? {
             return Err(BackendError::Locked { path: owned() });
         }
@@ -84,6 +90,7 @@ impl FileBackend {
             direct: ArcSwapOption::empty(),
             size,
             read_only,
+            in_memory,
             punches,
         })
     }
@@ -139,6 +146,10 @@ impl Backend for FileBackend {
 
     fn read_only(&self) -> bool {
         self.read_only
+    }
+
+    fn is_immediate(&self) -> bool {
+        self.in_memory
     }
 
     fn deallocated_reads_zero(&self) -> bool {
@@ -236,72 +247,21 @@ fn is_unsupported(failure: &io::Error) -> bool {
     )
 }
 
-/// Takes O_NONBLOCK back: a ring hands an operation that would block to a worker, unless the file is said not to.
-fn block_on_calls(file: &File) -> io::Result<()> {
-    // SAFETY: the calls take integers and an open descriptor.
-    let result = unsafe {
-        let flags = libc::fcntl(file.as_raw_fd(), libc::F_GETFL);
-        libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK)
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
-/// Takes a lock of the open file description on the whole file. Returns whether it was free.
-pub(crate) fn lock_whole(file: &File, exclusive: bool) -> io::Result<bool> {
-    let kind = if exclusive {
-        libc::F_WRLCK
-    } else {
-        libc::F_RDLCK
-    };
-    // SAFETY: `flock` is plain data, all-zeroes is a value of it: the whole file, pid 0 as OFD locks want.
-    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = kind as libc::c_short;
-    lock.l_whence = libc::SEEK_SET as libc::c_short;
-    // SAFETY: the descriptor is open and `lock` outlives the call, which reads it only.
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
-    if result == 0 {
-        return Ok(true);
-    }
-    let failure = io::Error::last_os_error();
-    match failure.raw_os_error() {
-        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
-        _ => Err(failure),
-    }
-}
-
-fn allocate(file: &File, mode: libc::c_int, offset: u64, length: u64) -> io::Result<()> {
-    loop {
-        // SAFETY: the call takes integers and an open descriptor.
-        let result =
-            unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, length as i64) };
-        if result == 0 {
-            return Ok(());
-        }
-        let failure = io::Error::last_os_error();
-        if failure.kind() != ErrorKind::Interrupted {
-            return Err(failure);
-        }
-    }
-}
-
 /// Moves all bytes of `slices` from or to `offset` by as many calls of `call(vectors, offset)` as it takes.
 fn transfer(
     slices: &[GuestSlice<'_>],
     offset: u64,
     call: impl Fn(&[libc::iovec], i64) -> isize,
 ) -> io::Result<()> {
-    // The guards say that the memory is in use; the pointers are good while `slices` is.
-    let guards: Vec<_> = slices.iter().map(GuestSlice::ptr_guard_mut).collect();
-    let mut vectors: Vec<_> = guards
-        .iter()
-        .map(|guard| libc::iovec {
-            iov_base: guard.as_ptr().cast(),
-            iov_len: guard.len(),
-        })
-        .collect();
+    let vector = |slice: &GuestSlice<'_>| {
+        let pointer = slice.ptr_guard_mut();
+        libc::iovec {
+            iov_base: pointer.as_ptr().cast(),
+            iov_len: pointer.len(),
+        }
+    };
+    // The pointers are good while `slices` is.
+    let mut vectors: Vectors = slices.iter().map(vector).collect();
     let mut left = vectors.as_mut_slice();
     let mut at = offset as i64;
     while !left.is_empty() {

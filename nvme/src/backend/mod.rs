@@ -2,6 +2,7 @@
 
 mod direct;
 mod file;
+mod host;
 mod memory;
 mod null;
 
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use file::FileBackend;
-pub(crate) use file::lock_whole;
+pub(crate) use host::lock_whole;
 pub use memory::MemoryBackend;
 pub use null::NullBackend;
 
@@ -51,7 +52,8 @@ pub trait Backend: Send + Sync {
         false
     }
 
-    /// Whether `read`, `write` and `flush` are a copy in memory, or nothing at all, and so never block.
+    /// Whether `read`, `write` and `flush` are a copy in the host's memory, or nothing at all, and so block no
+    /// longer than an access to guest memory can.
     fn is_immediate(&self) -> bool {
         false
     }

@@ -1,6 +1,7 @@
 //! Backends over real files and memory: what is written is read, locks exclude, mistakes are named.
 
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -119,4 +120,21 @@ fn only_what_is_aligned_goes_past_the_page_cache() {
     round_trip(&backend);
     backend.release();
     assert!(backend.ring_file(4096).is_none());
+}
+
+#[test]
+fn a_file_in_memory_is_read_at_once_and_one_on_a_disk_is_not() {
+    let memory = rustix::fs::memfd_create("drive", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&memory, 1 << 20).unwrap();
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    let backend = FileBackend::open(Path::new(&path), false).unwrap();
+    assert!(backend.is_immediate());
+    round_trip(&backend);
+    // Where these tests were built is a disk, except where somebody builds in memory.
+    let here = std::env::current_exe().unwrap();
+    let file = NamedTempFile::new_in(here.parent().unwrap()).unwrap();
+    file.as_file().set_len(4096).unwrap();
+    let backend = FileBackend::open(file.path(), false).unwrap();
+    let kind = rustix::fs::fstatfs(file.as_file()).unwrap().f_type;
+    assert_eq!(backend.is_immediate(), kind == libc::TMPFS_MAGIC);
 }

@@ -110,14 +110,7 @@ impl Control {
             let work = state.pop_due(Instant::now());
             if let Some(work) = work {
                 drop(state);
-                match work {
-                    Work::Job(job) => job(),
-                    Work::Queue(queue) => {
-                        if Arc::clone(&queue).serve(&mut transfers) == Turn::More {
-                            self.schedule(queue);
-                        }
-                    }
-                }
+                self.work(work, &mut transfers);
                 state = lock(&self.state);
                 continue;
             }
@@ -134,6 +127,25 @@ impl Control {
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner),
             };
+        }
+    }
+
+    /// Does one thing that is to be done now. Returns whether there was one.
+    pub(super) fn step(&self, transfers: &mut Transfers) -> bool {
+        let work = lock(&self.state).pop_due(Instant::now());
+        let Some(work) = work else { return false };
+        self.work(work, transfers);
+        true
+    }
+
+    fn work(&self, work: Work, transfers: &mut Transfers) {
+        match work {
+            Work::Job(job) => job(),
+            Work::Queue(queue) => {
+                if Arc::clone(&queue).serve(transfers) == Turn::More {
+                    self.schedule(queue);
+                }
+            }
         }
     }
 

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use tracing::{error, warn};
+use tracing::error;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::ring::Ring;
+use super::Serve;
 use super::spin::Spin;
-use super::{Serve, Transfers, Turn};
+use super::worker::Worker;
 use crate::gate::lock;
 
 pub(super) struct Mailbox {
@@ -30,44 +30,6 @@ struct State {
     /// When the last sleep was ended by a post: what a wake costs is no part of how long work took to come.
     woken: Option<Instant>,
     stop: bool,
-}
-
-/// The queues that a thread has in hand.
-#[derive(Default)]
-struct Queues {
-    ready: VecDeque<Arc<dyn Serve>>,
-    /// Those that have nothing to do and tell nobody when they have.
-    watched: Vec<Arc<dyn Serve>>,
-}
-
-impl Queues {
-    /// Gives every ready queue a burst.
-    fn serve(&mut self, transfers: &mut Transfers) {
-        for _ in 0..self.ready.len() {
-            let Some(queue) = self.ready.pop_front() else {
-                return;
-            };
-            match Arc::clone(&queue).serve(transfers) {
-                Turn::Done => {}
-                Turn::More => self.ready.push_back(queue),
-                Turn::Watch if self.watched.iter().any(|other| Arc::ptr_eq(other, &queue)) => {}
-                Turn::Watch => self.watched.push(queue),
-            }
-        }
-    }
-
-    /// Looks which of the watched queues are ready.
-    fn look(&mut self) {
-        let ready = self.watched.extract_if(.., |queue| queue.has_more());
-        self.ready.extend(ready);
-    }
-
-    /// Lets the watched queues rest. Returns whether one is ready instead.
-    fn rest(&mut self) -> bool {
-        let ready = self.watched.drain(..).filter(|queue| queue.rest());
-        self.ready.extend(ready);
-        !self.ready.is_empty()
-    }
 }
 
 impl Mailbox {
@@ -97,27 +59,17 @@ impl Mailbox {
 
     /// The thread. Serves until it is stopped; by blocking calls alone unless `with_ring`.
     pub(super) fn run(&self, with_ring: bool) {
-        let ring = with_ring.then(Ring::new).and_then(|ring| {
-            ring.inspect_err(|failure| warn!("an NVMe I/O thread got no io_uring: {failure}"))
-                .ok()
-        });
-        let mut transfers = Transfers::new(ring);
-        let mut queues = Queues::default();
+        let mut worker = Worker::new(with_ring);
         let mut spin = Spin::default();
-        while self.take(&mut queues.ready) {
-            queues.serve(&mut transfers);
-            transfers.submit();
-            let ended = transfers.finish();
-            queues.look();
-            let is_idle = !ended && queues.ready.is_empty();
-            if is_idle && !self.idle(&mut transfers, &mut queues, &mut spin) {
+        while self.take(&mut worker.queues.ready) {
+            if !worker.round() && !self.idle(&mut worker, &mut spin) {
                 return;
             }
         }
     }
 
     /// Takes what was posted behind what is `ready`. Returns whether the thread goes on.
-    fn take(&self, ready: &mut VecDeque<Arc<dyn Serve>>) -> bool {
+    pub(super) fn take(&self, ready: &mut VecDeque<Arc<dyn Serve>>) -> bool {
         if !self.posted.load(Ordering::Acquire) {
             return true;
         }
@@ -133,12 +85,11 @@ impl Mailbox {
 
     /// Waits for a post, a completion, or a queue that is watched and becomes ready: briefly awake where that
     /// has paid, then asleep. Returns whether the thread can go on.
-    fn idle(&self, transfers: &mut Transfers, queues: &mut Queues, spin: &mut Spin) -> bool {
+    fn idle(&self, worker: &mut Worker, spin: &mut Spin) -> bool {
+        let Worker { transfers, queues } = worker;
         let since = Instant::now();
         if spin.wait(since, || {
-            self.posted.load(Ordering::Acquire)
-                || transfers.has_completions()
-                || queues.watched.iter().any(|queue| queue.has_more())
+            self.posted.load(Ordering::Acquire) || transfers.has_completions() || queues.has_more()
         }) {
             return true;
         }

@@ -8,7 +8,9 @@ mod lane;
 mod place;
 mod ring;
 mod spin;
+mod steps;
 mod transfers;
+mod worker;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -22,6 +24,7 @@ use tracing::{info, warn};
 
 pub(crate) use control::{TimerKey, TimerKind};
 pub(crate) use lane::Lane;
+pub use steps::Steps;
 pub(crate) use transfers::{Action, Ended, Handle, Transfer, Transfers, Vectors};
 
 use crate::gate::lock;
@@ -122,18 +125,10 @@ impl Engine {
             Some(count) => count.get(),
             None => thread::available_parallelism().map_or(1, NonZeroUsize::get),
         };
+        let engine = Self::idle(count, has_ring)?;
         let (alive, ended) = channel();
-        let control = Arc::new(Control::new());
-        let engine = Arc::new(Self {
-            io: (0..count)
-                .map(|_| Mailbox::new().map(Arc::new))
-                .collect::<io::Result<_>>()?,
-            has_ring,
-            control: Arc::clone(&control),
-            threads: Mutex::new(Vec::with_capacity(count + 1)),
-            ended: Mutex::new(ended),
-            controllers: AtomicU64::new(0),
-        });
+        *lock(&engine.ended) = ended;
+        let control = Arc::clone(&engine.control);
         let mut threads = lock(&engine.threads);
         for (index, mailbox) in engine.io.iter().enumerate() {
             let (mailbox, alive) = (Arc::clone(mailbox), alive.clone());
@@ -156,6 +151,20 @@ impl Engine {
         );
         drop(threads);
         Ok(engine)
+    }
+
+    /// An engine whose threads are not there yet.
+    fn idle(io_threads: usize, has_ring: bool) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            io: (0..io_threads)
+                .map(|_| Mailbox::new().map(Arc::new))
+                .collect::<io::Result<_>>()?,
+            has_ring,
+            control: Arc::new(Control::new()),
+            threads: Mutex::new(Vec::with_capacity(io_threads + 1)),
+            ended: Mutex::new(channel().1),
+            controllers: AtomicU64::new(0),
+        }))
     }
 
     /// The number of I/O threads.

@@ -1,6 +1,7 @@
 //! How long a thread stays awake before it sleeps: as long as that has paid lately, and no longer.
 
 use std::hint::spin_loop;
+use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
 /// The longest a thread looks out for work before it sleeps. About what a sleep and a wake cost.
@@ -29,6 +30,9 @@ impl Spin {
             if since.elapsed() >= self.budget {
                 return false;
             }
+            // What is waited for may itself wait for this CPU: the guest's driver, or a thread that the
+            // kernel has given a transfer to.
+            yield_now();
         }
     }
 

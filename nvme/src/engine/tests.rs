@@ -76,3 +76,38 @@ fn a_queue_with_more_to_do_lets_others_in_between() {
     engine.schedule(Place::Control, two);
     assert_eq!(told.recv_timeout(SOON).unwrap(), "two");
 }
+
+#[test]
+fn without_threads_nothing_happens_but_by_steps() {
+    struct Twice(AtomicU64);
+    impl Serve for Twice {
+        fn serve(self: Arc<Self>, _: &mut Transfers) -> Turn {
+            match self.0.fetch_add(1, Ordering::AcqRel) {
+                0 => Turn::More,
+                _ => Turn::Done,
+            }
+        }
+    }
+    let (engine, mut steps) = Engine::stepped(false).unwrap();
+    assert!(!engine.has_ring());
+    let queue = Arc::new(Twice(AtomicU64::new(0)));
+    let jobs = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&jobs);
+    engine.schedule(Place::Io(3), Arc::clone(&queue) as Arc<dyn Serve>);
+    engine.post(Box::new(move || {
+        count.fetch_add(1, Ordering::AcqRel);
+    }));
+    let done = || {
+        (
+            queue.0.load(Ordering::Acquire),
+            jobs.load(Ordering::Acquire),
+        )
+    };
+    assert_eq!(done(), (0, 0));
+    assert!(steps.step(), "the queue has more to do");
+    assert_eq!(done(), (1, 1));
+    assert!(!steps.step());
+    assert!(!steps.step());
+    assert_eq!(done(), (2, 1));
+    steps.wait().unwrap();
+}

@@ -186,6 +186,14 @@ impl Transfers {
         true
     }
 
+    /// Waits for a completion, if a transfer is under way.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        match &mut self.ring {
+            Some(ring) if self.free.len() < self.places.len() => ring.submit(true),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a completion waits, as far as that can be seen without asking the kernel.
     pub(super) fn has_completions(&self) -> bool {
         self.ring.as_ref().is_some_and(Ring::has_completions)
