@@ -90,6 +90,12 @@ impl Drive {
         block_size: u32,
     ) -> Result<(), Status> {
         if let Some(store) = &self.store {
+            // It may have been deleted meanwhile, and its identifier be another one's.
+            let _alone = lock(&store.managing);
+            let there = self.namespaces.allocated(namespace.id)?;
+            if !there.is_some_and(|there| std::ptr::eq(&*there, namespace)) {
+                return Err(Status::INVALID_NAMESPACE);
+            }
             store
                 .set_block_size(namespace.id, block_size)
                 .map_err(|failure| {

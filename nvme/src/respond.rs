@@ -1,10 +1,10 @@
 //! Answering a command: what serving one comes to, and the right to complete it later, from any thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use crate::engine::{Engine, Lane, TimerKey, Transfer};
+use crate::engine::{Engine, Lane, Ticket, TimerKey, Transfer};
 use crate::gate::{Pass, lock};
 use crate::namespace::{Extent, Kind, Namespace};
 use crate::queue::{Slot, SubmissionQueue};
@@ -71,6 +71,8 @@ pub(crate) struct Deferred {
     responder: Mutex<Option<Responder>>,
     /// Held up no longer: its queue's thread executes it.
     due: AtomicBool,
+    /// Its job, where it waits on a lane.
+    job: OnceLock<(Arc<Lane>, Ticket)>,
     /// Disarmed with the command.
     _timer: Option<Timer>,
 }
@@ -87,6 +89,7 @@ impl Deferred {
             cid: responder.command.cid,
             responder: Mutex::new(Some(responder)),
             due: AtomicBool::new(false),
+            job: OnceLock::new(),
             _timer: timer,
         })
     }
@@ -100,13 +103,26 @@ impl Deferred {
         let queue = Arc::clone(&responder.queue);
         let deferred = Self::new(responder, None);
         queue.add_deferred(Arc::clone(&deferred));
-        lane.submit(Box::new(move || {
-            queue.remove_deferred(&deferred);
-            if let Some(responder) = deferred.take() {
+        let waiting = Arc::clone(&deferred);
+        let ticket = lane.submit(Box::new(move || {
+            queue.remove_deferred(&waiting);
+            if let Some(responder) = waiting.take() {
                 let result = work(&responder.session, &responder.command);
                 responder.respond(result);
             }
         }));
+        let _ = deferred.job.set((Arc::clone(lane), ticket));
+        // Whoever took it back before this was known could not withdraw it.
+        if lock(&deferred.responder).is_none() {
+            deferred.withdraw();
+        }
+    }
+
+    /// Has the lane forget a command that was taken back. With no lock held: what the job owns goes with it.
+    pub(crate) fn withdraw(&self) {
+        if let Some((lane, ticket)) = self.job.get() {
+            lane.withdraw(*ticket);
+        }
     }
 
     /// Keeps the command at its queue until `resume` is called, and no longer than to `until`. `known` is

@@ -6,8 +6,36 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Puts `content` in the place of `path`, and on stable storage.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+/// What became of a file that was replaced.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Replaced {
+    /// The new one is on stable storage.
+    Stable,
+    /// The new one is there and outlives this process, but the host refused to say that its name is on
+    /// stable storage: after a loss of power it may be the old one.
+    Unsure(io::Error),
+}
+
+impl Replaced {
+    /// For those who try again: as if it had not been replaced.
+    pub(crate) fn sure(self) -> io::Result<()> {
+        match self {
+            Self::Stable => Ok(()),
+            Self::Unsure(failure) => Err(failure),
+        }
+    }
+}
+
+/// Puts `content` in the place of `path`, and on stable storage; `sync` does the latter for its name.
+///
+/// # Errors
+/// What the host says; then the old one is there.
+pub(crate) fn replace(
+    path: &Path,
+    content: &[u8],
+    sync: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<Replaced> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = Path::new(&name);
@@ -20,7 +48,10 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(new, path)?;
-    sync_folder(path)
+    Ok(match sync(path) {
+        Ok(()) => Replaced::Stable,
+        Err(failure) => Replaced::Unsure(failure),
+    })
 }
 
 /// Puts on stable storage that `path` is there, or is gone.

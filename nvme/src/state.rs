@@ -168,7 +168,8 @@ pub(crate) fn save(drive: &Drive) {
         return;
     }
     let text = serde_json::to_vec_pretty(&state).map_err(std::io::Error::other);
-    match text.and_then(|text| stable::replace(path, &text)) {
+    let replaced = text.and_then(|text| stable::replace(path, &text, stable::sync_folder));
+    match replaced.and_then(stable::Replaced::sure) {
         Ok(()) => *saved = Some(state),
         Err(failure) => warn!(drive = %drive.id, "its state cannot be saved: {failure}"),
     }

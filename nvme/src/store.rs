@@ -3,8 +3,12 @@
 //!
 //! The list says what is there. A file is made before it is listed and removed after it was struck off, so
 //! that after a kill at any moment there can be a file too many, never one too few; the next start removes it.
+//!
+//! A list that was replaced is the list, also where the host then refuses to put its name on stable storage. What
+//! depends on that, the removal of a file that an older list names, is left to the next start.
 
 mod error;
+mod list;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -12,19 +16,19 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::backend::{FileBackend, lock_whole};
 use crate::gate::lock;
-use crate::spec::BLOCK_SIZES;
-use crate::stable;
+use crate::stable::{self, Replaced};
 use error::host;
+use list::List;
 
 pub use error::StoreError;
+pub(crate) use list::Entry;
 
 const LIST: &str = "namespaces.json";
 const LOCK: &str = "lock";
-const VERSION: u32 = 1;
 
 /// Where namespaces that the guest creates are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,33 +46,11 @@ pub(crate) struct Store {
     /// Its lock is that of the folder.
     _lock: File,
     list: Mutex<List>,
+    /// Puts the names in the folder of a path on stable storage.
+    sync: fn(&Path) -> io::Result<()>,
     /// Held by a command that changes which namespaces there are, from its checks to its end: commands of a
     /// lane run side by side.
     pub(crate) managing: Mutex<()>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct List {
-    version: u32,
-    /// How many namespaces were ever created: the number of the last one.
-    created: u64,
-    namespaces: Vec<Entry>,
-    /// Configured namespaces that the guest detached.
-    detached: Vec<u32>,
-}
-
-/// A namespace as the list has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Entry {
-    /// The namespace's identifier.
-    pub(crate) id: u32,
-    /// Which creation it came from: names the file, and is never used again.
-    pub(crate) number: u64,
-    pub(crate) size: u64,
-    pub(crate) block_size: u32,
-    pub(crate) attached: bool,
 }
 
 impl Store {
@@ -94,7 +76,7 @@ impl Store {
         if !lock_whole(&file, true).map_err(host("lock", &at))? {
             return Err(StoreError::Locked { path: folder });
         }
-        let list = read_list(&folder.join(LIST))?;
+        let list = list::read(&folder.join(LIST))?;
         let mut backends = Vec::with_capacity(list.namespaces.len());
         for entry in &list.namespaces {
             let path = folder.join(file_name(entry.number));
@@ -117,6 +99,7 @@ impl Store {
             capacity: config.capacity,
             _lock: file,
             list: Mutex::new(list),
+            sync: stable::sync_folder,
             managing: Mutex::default(),
         };
         store.remove_unlisted()?;
@@ -162,7 +145,7 @@ impl Store {
         list.created = entry.number;
         let mut new = list.clone();
         new.namespaces.push(entry);
-        self.write(&new)?;
+        let _ = self.write(&new)?;
         *list = new;
         Ok((entry, backend))
     }
@@ -175,10 +158,17 @@ impl Store {
         let Some(entry) = at.map(|at| new.namespaces.remove(at)) else {
             return Ok(());
         };
-        self.write(&new)?;
+        let replaced = self.write(&new)?;
         *list = new;
+        if let Replaced::Unsure(_) = replaced {
+            return Ok(());
+        }
         let path = self.folder.join(file_name(entry.number));
-        fs::remove_file(&path).map_err(host("remove", &path))
+        // It is struck off: a file too many is the next start's.
+        if let Err(failure) = fs::remove_file(&path) {
+            warn!("cannot remove {}: {failure}", path.display());
+        }
+        Ok(())
     }
 
     /// Gives the namespace of this creation another identifier.
@@ -238,16 +228,23 @@ impl Store {
         let mut list = lock(&self.list);
         let mut new = list.clone();
         change(&mut new);
-        self.write(&new)?;
+        let _ = self.write(&new)?;
         *list = new;
         Ok(())
     }
 
-    fn write(&self, list: &List) -> Result<(), StoreError> {
+    fn write(&self, list: &List) -> Result<Replaced, StoreError> {
         let path = self.folder.join(LIST);
         let text = serde_json::to_vec_pretty(list).map_err(io::Error::other);
-        text.and_then(|text| stable::replace(&path, &text))
-            .map_err(host("write", &path))
+        let replaced = text.and_then(|text| stable::replace(&path, &text, self.sync));
+        let replaced = replaced.map_err(host("write", &path))?;
+        if let Replaced::Unsure(failure) = &replaced {
+            warn!(
+                "{} was written, but may be an older one after a loss of power: {failure}",
+                path.display()
+            );
+        }
+        Ok(replaced)
     }
 
     /// Removes what a kill between two steps left behind.
@@ -274,46 +271,6 @@ fn file_name(number: u64) -> String {
     format!("namespace-{number}.raw")
 }
 
-fn read_list(path: &Path) -> Result<List, StoreError> {
-    let wrong = |reason: String| StoreError::List {
-        path: path.to_path_buf(),
-        reason,
-    };
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(failure) if failure.kind() == ErrorKind::NotFound => {
-            return Ok(List {
-                version: VERSION,
-                created: 0,
-                namespaces: Vec::new(),
-                detached: Vec::new(),
-            });
-        }
-        Err(failure) => return Err(host("read", path)(failure)),
-    };
-    let list: List = serde_json::from_slice(&text).map_err(|failure| wrong(failure.to_string()))?;
-    if list.version != VERSION {
-        return Err(wrong(format!("its version is {}", list.version)));
-    }
-    for entry in &list.namespaces {
-        let size = entry.block_size;
-        if !BLOCK_SIZES.contains(&size) {
-            return Err(wrong(format!(
-                "namespace {} has blocks of {size} bytes",
-                entry.id
-            )));
-        }
-        let same = |other: &&Entry| other.id == entry.id || other.number == entry.number;
-        if entry.id == 0 || list.namespaces.iter().filter(same).count() > 1 {
-            return Err(wrong(format!(
-                "namespace {} is no namespace, or is there twice",
-                entry.id
-            )));
-        }
-    }
-    Ok(list)
-}
-
 /// A sparse file, on stable storage with its name.
 fn make_file(path: &Path, size: u64) -> Result<(), StoreError> {
     let make = || {
@@ -329,3 +286,6 @@ fn make_file(path: &Path, size: u64) -> Result<(), StoreError> {
     };
     make().map_err(host("make", path))
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,8 +26,14 @@ pub(crate) struct Lane {
 struct State {
     threads: u32,
     idle: u32,
-    waiting: VecDeque<Job>,
+    /// By their tickets, ascending.
+    waiting: VecDeque<(Ticket, Job)>,
+    last: Ticket,
 }
+
+/// Names a job of a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
 
 impl Lane {
     /// A lane for at most `width` calls at a time.
@@ -40,18 +46,39 @@ impl Lane {
     }
 
     /// Runs `job` on a thread of the lane; on this one where the host gives no thread and the lane has none.
-    pub(crate) fn submit(self: &Arc<Self>, job: Job) {
+    pub(crate) fn submit(self: &Arc<Self>, job: Job) -> Ticket {
         let mut state = lock(&self.state);
-        state.waiting.push_back(job);
+        state.last.0 += 1;
+        let ticket = state.last;
+        state.waiting.push_back((ticket, job));
         if state.idle as usize >= state.waiting.len() {
             self.arrived.notify_one();
-            return;
+        } else if state.threads < self.width {
+            state.threads += 1;
+            drop(state);
+            self.start();
         }
-        if state.threads >= self.width {
-            return;
-        }
-        state.threads += 1;
+        ticket
+    }
+
+    /// Forgets a job that waits. One that has begun goes on.
+    pub(crate) fn withdraw(&self, ticket: Ticket) {
+        let mut state = lock(&self.state);
+        let at = (state.waiting).binary_search_by_key(&ticket, |(ticket, _)| *ticket);
+        let job = at.ok().and_then(|at| state.waiting.remove(at));
+        // A job may own what comes back here when dropped.
         drop(state);
+        drop(job);
+    }
+
+    /// How many jobs wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.state).waiting.len()
+    }
+
+    /// Starts the thread that was counted already.
+    fn start(self: &Arc<Self>) {
         let lane = Arc::clone(self);
         let started = thread::Builder::new()
             .name("nvme-lane".into())
@@ -73,7 +100,7 @@ impl Lane {
     fn work(&self, linger: Duration) {
         let mut state = lock(&self.state);
         loop {
-            if let Some(job) = state.waiting.pop_front() {
+            if let Some((_, job)) = state.waiting.pop_front() {
                 drop(state);
                 job();
                 state = lock(&self.state);

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 pub(crate) use control::{TimerKey, TimerKind};
-pub(crate) use lane::Lane;
+pub(crate) use lane::{Lane, Ticket};
 pub use steps::Steps;
 pub(crate) use transfers::{Action, Ended, Handle, Transfer, Transfers, Vectors};
 

@@ -179,6 +179,15 @@ impl Faults {
         Some(parked::outcome(struck))
     }
 
+    /// Whether one of `count` blocks from `first` cannot be read: for commands that do not name in their
+    /// dwords what they read.
+    pub(crate) fn has_bad_block(&self, namespace: u32, first: u64, count: u64) -> bool {
+        self.armed.load(Ordering::Relaxed)
+            && lock(&self.state)
+                .rules
+                .has_bad_block(namespace, first, count)
+    }
+
     /// Whether a flush fails or is held up; `flush` is kept in the latter case and run when it may be.
     pub(crate) fn flush(&self, flush: impl FnOnce(Result<(), Status>) + Send + 'static) {
         let mut state = lock(&self.state);

@@ -10,10 +10,6 @@ use super::{CommandFault, Effect, FaultSet, FlushFault, MediaFault, QueueKind};
 use crate::spec::command::io;
 use crate::spec::{Status, Submission};
 
-// Reads without a transfer (NVM command set 1.0, figure 15).
-const COMPARE: u8 = 0x05;
-const VERIFY: u8 = 0x0C;
-
 /// A fault of commands in force.
 pub(super) struct Rule {
     fault: CommandFault,
@@ -91,6 +87,11 @@ impl Rules {
         struck.or_else(unreadable)
     }
 
+    pub(super) fn has_bad_block(&self, namespace: u32, first: u64, count: u64) -> bool {
+        let mut media = self.media.iter();
+        media.any(|media| media.is_in(namespace, first, count))
+    }
+
     fn effect(&self, number: u16, rule: &Arc<Rule>) -> Struck {
         let n = rule.struck.fetch_add(1, Ordering::Relaxed);
         match rule.fault.effect {
@@ -127,10 +128,13 @@ impl Rule {
 
 impl MediaFault {
     fn is_hit_by(&self, command: &Submission) -> bool {
-        let reads = matches!(command.opcode, io::READ | COMPARE | VERIFY);
+        let reads = matches!(command.opcode, io::READ | io::COMPARE | io::VERIFY);
         let (first, count) = (command.starting_block(), command.block_count());
-        reads
-            && command.nsid == self.namespace
+        reads && self.is_in(command.nsid, first, count)
+    }
+
+    fn is_in(&self, namespace: u32, first: u64, count: u64) -> bool {
+        namespace == self.namespace
             && first < self.first_block.saturating_add(self.blocks)
             && self.first_block < first.saturating_add(count)
     }

@@ -53,6 +53,9 @@ pub(super) fn execute(
     let mut data = Vec::with_capacity(destination.length as usize);
     for (start, length) in sources {
         let source = namespace.extent(start, length)?;
+        if (session.drive.faults).has_bad_block(namespace.id, start, length) {
+            return Err(Status::UNRECOVERED_READ_ERROR);
+        }
         data.extend(check::read(namespace, source)?);
     }
     // The size of a block may have changed since the destination was computed.

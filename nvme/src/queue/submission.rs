@@ -207,15 +207,21 @@ impl SubmissionQueue {
         });
         let gone = at.map(|at| deferred.swap_remove(at));
         drop(deferred);
-        drop(gone);
+        if let Some(gone) = gone {
+            gone.withdraw();
+        }
         taken
     }
 
     /// Takes back every command that waits and has not begun.
     pub(crate) fn take_all_deferred(&self) -> Vec<Responder> {
         let deferred = std::mem::take(&mut *lock(&self.deferred));
-        let deferred = deferred.iter();
-        deferred.filter_map(|deferred| deferred.take()).collect()
+        let taken = deferred.iter().filter_map(|deferred| {
+            let taken = deferred.take()?;
+            deferred.withdraw();
+            Some(taken)
+        });
+        taken.collect()
     }
 
     /// Starts the transfer of a command. For the owning thread only, with passes of both gates: where they

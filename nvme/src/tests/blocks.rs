@@ -5,6 +5,7 @@ use zerocopy::IntoBytes;
 use super::backend::TestBackend;
 use super::commands::{identify, log_page, page};
 use super::driver::{DATA, DISK, Guest, config, refused, transfer};
+use crate::faults::{FaultSet, MediaFault};
 use crate::spec::command::io;
 use crate::spec::identify::{self, cns};
 use crate::spec::log::{self, ErrorEntry, Smart};
@@ -140,6 +141,30 @@ fn a_copy_from_an_unreadable_block_changes_nothing() {
     let failed = guest.run(1, command);
     assert_eq!(failed, refused(Status::UNRECOVERED_READ_ERROR));
     assert_eq!(read(&mut guest, 100), Ok(vec![0; 512]));
+}
+
+#[test]
+fn a_copy_from_a_bad_block_fails_and_one_onto_it_does_not() {
+    let mut guest = Guest::up();
+    write(&mut guest, 0, 8, 1);
+    guest.set_faults(&FaultSet {
+        media: vec![MediaFault {
+            namespace: 1,
+            first_block: 4,
+            blocks: 1,
+        }],
+        ..FaultSet::default()
+    });
+    // The second range ends with it.
+    let ranges = [CopyRange::new(0, 1), CopyRange::new(3, 2)];
+    let command = copy(&guest, &ranges, 100);
+    let failed = guest.run(1, command);
+    assert_eq!(failed, refused(Status::UNRECOVERED_READ_ERROR));
+    assert_eq!(read(&mut guest, 100), Ok(vec![0; 512]));
+    let smart = guest.controller.drive.logs.smart(0);
+    assert_eq!({ smart.media_errors }, 1);
+    let command = copy(&guest, &[CopyRange::new(5, 3)], 3);
+    assert_eq!(guest.run(1, command), Ok(0));
 }
 
 #[test]

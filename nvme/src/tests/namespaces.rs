@@ -312,3 +312,24 @@ fn a_list_that_cannot_be_is_refused_by_name() {
     let message = refused.unwrap_err().to_string();
     assert!(message.contains("does not exist"), "{message}");
 }
+
+#[test]
+fn a_format_that_outlasts_its_namespace_changes_no_other_of_that_identifier() {
+    let folder = TempDir::new().unwrap();
+    let mut guest = start(&folder);
+    let id = create(&mut guest, 2048, 0).unwrap();
+    let drive = guest.controller.drive.clone();
+    let formatted = drive.namespaces.allocated(id).unwrap().unwrap();
+    delete(&mut guest, id).unwrap();
+    assert_eq!(create(&mut guest, 2048, 0), Ok(id));
+    // What the command does last.
+    let ended = drive.set_block_size(&formatted, 4096);
+    assert_eq!(ended, Err(Status::INVALID_NAMESPACE));
+    let other = drive.namespaces.allocated(id).unwrap().unwrap();
+    assert_eq!(other.block_shift(), 9);
+    drop((drive, formatted, other));
+    drop(guest);
+    let guest = start(&folder);
+    let other = guest.controller.drive.namespaces.allocated(id);
+    assert_eq!(other.unwrap().unwrap().block_shift(), 9);
+}

@@ -109,7 +109,7 @@ fn a_bad_block_is_hit_by_what_reads_it() {
         })
     };
     assert!(hit(io::READ, 100, 1) && hit(io::READ, 107, 1) && hit(io::READ, 0, 101));
-    assert!(hit(COMPARE, 100, 1) && hit(VERIFY, 99, 2));
+    assert!(hit(io::COMPARE, 100, 1) && hit(io::VERIFY, 99, 2));
     assert!(!hit(io::READ, 108, 10) && !hit(io::READ, 0, 100));
     assert!(!hit(io::WRITE, 100, 1));
     let other = Submission {
