@@ -21,7 +21,8 @@ fn sources(folder: &Path) -> String {
 fn the_table_names_tests_that_exist() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let table = fs::read_to_string(crate_folder.join("../docs/nvme.md")).unwrap();
-    let sources = sources(&crate_folder.join("src"));
+    let folders = ["src", "fuzz/tests"].map(|folder| sources(&crate_folder.join(folder)));
+    let sources = folders.concat();
     let rows = table.lines().filter(|line| line.starts_with("| "));
     let mut named = 0;
     for row in rows.filter(|row| !row.starts_with("| what |")) {
