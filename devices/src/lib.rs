@@ -2,11 +2,12 @@
 //! (guest memory, interrupts, events), the legacy devices of a PC, and the PCI hierarchy.
 //!
 //! This crate knows no KVM and no configuration file. Everything a device needs from the machine
-//! comes through the small traits in [`interrupt`], [`memory`] and [`event`].
+//! comes through the small traits in [`interrupt`], [`io_event`], [`memory`] and [`event`].
 
 pub mod event;
 pub mod guest_acts;
 pub mod interrupt;
+pub mod io_event;
 pub mod latency;
 pub mod legacy;
 pub mod lifecycle;

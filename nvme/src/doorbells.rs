@@ -15,6 +15,9 @@ pub trait PolledDoorbells: Send + Sync {
 pub(crate) fn ring(session: &Session, offset: u64, value: u32) {
     let id = u16::try_from(offset / 8).unwrap_or(u16::MAX);
     let is_head = offset / 4 % 2 == 1;
+    if id != 0 {
+        session.drive.doorbell_events.count_write();
+    }
     let accepted = if is_head {
         ring_head(session, id, value)
     } else {

@@ -8,6 +8,7 @@ use devices::memory::GuestMemory;
 use devices::pci::EndpointConfig;
 use tracing::warn;
 
+use crate::doorbell_events::DoorbellEvents;
 use crate::doorbells::PolledDoorbells;
 use crate::engine::{Engine, Lane};
 use crate::faults::Faults;
@@ -53,6 +54,7 @@ pub(crate) struct Drive {
     pub(crate) first_thread: usize,
     /// INTMS.
     pub(crate) interrupt_mask: AtomicU32,
+    pub(crate) doorbell_events: DoorbellEvents,
     pub(crate) polled_doorbells: OnceLock<Arc<dyn PolledDoorbells>>,
 }
 

@@ -149,8 +149,10 @@ impl PciFunction for Controller {
         }
     }
 
-    fn placed(&self, _: u8, _: Option<GuestAddress>) {
-        // Nothing is mapped at the BAR's address; shadow doorbells will want to know it.
+    fn placed(&self, bar: u8, at: Option<GuestAddress>) {
+        if bar == BAR {
+            self.doorbells_placed(at.map(|at| at.0 + offset::DOORBELLS));
+        }
     }
 
     fn bus_reset(&self) {

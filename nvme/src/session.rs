@@ -121,6 +121,16 @@ impl Session {
                 queue.schedule(self);
             }
         }
+        self.connect_doorbells();
+    }
+
+    /// Has doorbells signal eventfds where they do not need their values. On the control thread.
+    pub(crate) fn connect_doorbells(self: &Arc<Self>) {
+        for submissions in self.submissions.iter().skip(1) {
+            if let Some(queue) = submissions.load_full().filter(|queue| queue.has_shadow()) {
+                self.drive.doorbell_events.connect(self, &queue);
+            }
+        }
     }
 
     pub(crate) fn submission_queue(&self, id: u16) -> Option<Arc<SubmissionQueue>> {
@@ -304,6 +314,11 @@ impl Session {
     /// cancelled finishes; the gate says when.
     pub(crate) fn close(&self) {
         self.gate.close();
+        for queue in &self.completions {
+            if let Some(queue) = queue.load_full() {
+                queue.forget_shadow();
+            }
+        }
         for queue in &self.submissions {
             if let Some(queue) = queue.load_full() {
                 drop(queue.take_all_deferred());

@@ -9,6 +9,7 @@ pub mod descriptors;
 pub mod device_manager;
 pub mod exit;
 pub mod interrupts;
+pub mod io_events;
 pub mod mailbox;
 pub mod measure;
 pub mod memory;

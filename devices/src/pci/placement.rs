@@ -14,6 +14,7 @@ use super::bridge::Windows;
 use super::bus::Bus;
 use super::function::{BarRange, PciFunction};
 use super::locked;
+use crate::io_event::IoEvents;
 
 /// Which BAR: the function's number in the walk over the tree, and the BAR's index.
 type Key = (usize, u8);
@@ -38,8 +39,13 @@ pub struct Placement {
     /// Sorted by address, without overlap. vCPUs search it without a lock.
     table: ArcSwap<Vec<Placed>>,
     /// Held while the table changes and while those that moved are told.
-    changing: Mutex<()>,
+    changing: Mutex<Tenants>,
+    /// Where writes may signal eventfds.
+    io_events: Option<Arc<dyn IoEvents>>,
 }
+
+/// Where each BAR was last, also if it is not decoded now: its eventfds may still be there.
+type Tenants = HashMap<Key, RangeInclusive<u64>>;
 
 impl Placement {
     /// An empty placement within the host bridge's windows.
@@ -48,14 +54,25 @@ impl Placement {
         Self {
             host_windows,
             table,
-            changing: Mutex::new(()),
+            changing: Mutex::default(),
+            io_events: None,
+        }
+    }
+
+    /// Keeps eventfds to the BARs that asked for them: what a BAR finds in its range, or leaves in another, is
+    /// cleared.
+    pub fn with_io_events(self, io_events: Arc<dyn IoEvents>) -> Self {
+        Self {
+            io_events: Some(io_events),
+            ..self
         }
     }
 
     /// Places the BARs of the tree as it is programmed now: swaps the table, then tells the BARs that
-    /// moved. All that leave a place are told before any that come to one.
+    /// moved. All that leave a place are told before any that come to one; in between, no write to a place
+    /// signals any more what is not its new BAR's.
     pub fn update(&self, root: &Bus) {
-        let _changing = locked(&self.changing);
+        let mut tenants = locked(&self.changing);
         let new = Arc::new(compute(root, &self.host_windows));
         let old = self.table.swap(new.clone());
         let places = |table: &[Placed]| table.iter().map(Placed::place).collect::<HashMap<_, _>>();
@@ -66,7 +83,13 @@ impl Placement {
         for bar in old.iter().filter(|bar| !stays(&after, bar)) {
             bar.function.placed(bar.key.1, None);
         }
-        for bar in new.iter().filter(|bar| !stays(&before, bar)) {
+        let arriving = || new.iter().filter(|bar| !stays(&before, bar));
+        if let Some(io_events) = &self.io_events {
+            for bar in arriving() {
+                take_over(&mut tenants, bar, &**io_events);
+            }
+        }
+        for bar in arriving() {
             bar.function
                 .placed(bar.key.1, Some(GuestAddress(*bar.range.start())));
         }
@@ -102,6 +125,23 @@ impl Placement {
             .map(|bar| bar.range.clone())
             .collect()
     }
+}
+
+/// Makes `bar` the tenant of its range.
+fn take_over(tenants: &mut Tenants, bar: &Placed, io_events: &dyn IoEvents) {
+    tenants.retain(|key, range| {
+        let elsewhere = range != &bar.range;
+        let overlaps = range.start() <= bar.range.end() && bar.range.start() <= range.end();
+        let leaves = match *key == bar.key {
+            true => elsewhere,
+            false => overlaps,
+        };
+        if leaves {
+            io_events.clear(range);
+        }
+        !leaves
+    });
+    tenants.insert(bar.key, bar.range.clone());
 }
 
 /// The BAR that an access of `len` bytes lies in, and its offset there.

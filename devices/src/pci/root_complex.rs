@@ -15,6 +15,7 @@ use super::config_space::{ConfigSpace, Identity};
 use super::function::Decode;
 use super::placement::Placement;
 use super::{locked, read_registers, write_registers};
+use crate::io_event::IoEvents;
 
 /// Size of the ECAM region for 256 buses: 1 MiB a bus (PCIe base 6.0, 7.2.2).
 pub const ECAM_SIZE: u64 = 256 << 20;
@@ -51,6 +52,14 @@ impl RootComplex {
             host_bridge: Mutex::new(host_bridge),
             config_address: AtomicU32::new(0),
             placement: Placement::new(windows),
+        }
+    }
+
+    /// Keeps eventfds to the BARs whose functions asked for them.
+    pub fn with_io_events(self, io_events: Arc<dyn IoEvents>) -> Self {
+        Self {
+            placement: self.placement.with_io_events(io_events),
+            ..self
         }
     }
 

@@ -132,6 +132,7 @@ impl Guest {
             memory: memory.clone(),
             router: Arc::new(NoRoutes),
             intx: None,
+            io_events: None,
         };
         let controller = Controller::new(config, connections).expect("a controller");
         let map = memory.snapshot();

@@ -224,6 +224,7 @@ impl Machine {
             memory: memory.clone(),
             router: Arc::new(Nowhere),
             intx: Some((IntxPin::A, Arc::new(Nowhere))),
+            io_events: None,
         };
         let controller = Controller::new(config, connections).map_err(io::Error::other)?;
         let pair = |number: u64| Pair {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use devices::guest_acts::Act;
+use tracing::warn;
 
 use crate::engine::Place;
 use crate::queue::{CompletionQueue, Misplaced, SubmissionQueue};
@@ -80,8 +81,14 @@ pub(super) fn create_submission(
         size,
         Arc::clone(&completions),
     )?;
+    let events = &session.drive.doorbell_events;
     if let Some(buffers) = &*session.shadow.load() {
         queue.use_shadow(**buffers);
+        events.connect(session, &queue);
+    } else if let Err(failure) = events.disconnect(id) {
+        // A session before this one connected it: what it signals would be lost.
+        warn!(drive = %session.drive.id, queue = id, "a doorbell cannot be had back: {failure}");
+        return Err(Status::INTERNAL_ERROR);
     }
     completions.add_feeder(&queue);
     session.drive.clear_doorbell(usize::from(id) * 2);

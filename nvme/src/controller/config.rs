@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use devices::interrupt::{IntxLine, MsiRouter};
+use devices::io_event::IoEvents;
 use devices::memory::GuestMemory;
 use devices::pci::{Attachment, EndpointError, IntxPin};
 
@@ -87,6 +88,8 @@ pub struct Connections {
     pub router: Arc<dyn MsiRouter>,
     /// The interrupt pin and its line.
     pub intx: Option<(IntxPin, Arc<dyn IntxLine>)>,
+    /// Where doorbells may be eventfds, if they may.
+    pub io_events: Option<Arc<dyn IoEvents>>,
 }
 
 /// Why a controller cannot be made.

@@ -26,11 +26,13 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use arc_swap::ArcSwapOption;
 use devices::pci::Msix;
+use vmm_sys_util::eventfd::EventFd;
 
 pub use config::{
     Connections, ControllerConfig, ControllerError, MAX_IO_QUEUES, MAX_NAMESPACES, NamespaceConfig,
 };
 
+use crate::doorbell_events::{DoorbellCounts, DoorbellEvents};
 use crate::doorbells::PolledDoorbells;
 use crate::drive::Drive;
 use crate::engine::{Lane, TimerKey, TimerKind};
@@ -126,6 +128,7 @@ impl Controller {
             number,
             first_thread: number as usize,
             interrupt_mask: AtomicU32::new(0),
+            doorbell_events: DoorbellEvents::new(connections.io_events, queue_limit),
             polled_doorbells: OnceLock::new(),
         });
         state::begin_minutes(&drive);
@@ -159,6 +162,20 @@ impl Controller {
     /// Says that doorbells are polled elsewhere too, for the controller's life. Only the first call counts.
     pub fn poll_doorbells(&self, doorbells: Arc<dyn PolledDoorbells>) {
         let _ = self.drive.polled_doorbells.set(doorbells);
+    }
+
+    /// How doorbells of I/O queues came.
+    pub fn doorbell_counts(&self) -> DoorbellCounts {
+        self.drive.doorbell_events.counts()
+    }
+
+    /// The eventfds of doorbells that do not need their values now: guest addresses of the doorbells, 4 bytes
+    /// each. Until the controller is reset.
+    pub fn doorbell_events(&self) -> Vec<(u64, Arc<EventFd>)> {
+        let session = self.session.load_full();
+        session.map_or_else(Vec::new, |session| {
+            self.drive.doorbell_events.connected(&session)
+        })
     }
 
     /// The function's MSI-X, for whoever has its vectors beyond this process.

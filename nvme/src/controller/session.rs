@@ -146,6 +146,27 @@ impl Controller {
         }
     }
 
+    /// On the control thread: doorbells are elsewhere now, and so are their eventfds.
+    fn connect_doorbells(&self) {
+        if let Some(session) = self.session.load_full() {
+            session.connect_doorbells();
+        }
+    }
+
+    /// The BAR's doorbells are at `base` now, or nowhere.
+    pub(crate) fn doorbells_placed(&self, base: Option<u64>) {
+        self.drive.doorbell_events.placed(base);
+        let is_used = self.session.load().is_some();
+        if base.is_some() && is_used {
+            let me = self.me.clone();
+            self.drive.engine.post(Box::new(move || {
+                if let Some(controller) = me.upgrade() {
+                    controller.connect_doorbells();
+                }
+            }));
+        }
+    }
+
     /// Nobody works on behalf of `session` any more.
     fn drained(&self, session: &Arc<Session>) {
         let mut registers = lock(&self.registers);

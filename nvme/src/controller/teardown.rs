@@ -114,6 +114,7 @@ impl Device for Controller {
     fn release(&self) {
         self.reset_function();
         self.drive.endpoint.release();
+        self.drive.doorbell_events.release(&self.drive);
         self.drive.released.store(true, Ordering::Release);
         state::save(&self.drive);
         for namespace in self.drive.namespaces.all() {

@@ -105,7 +105,7 @@ impl Mailbox {
         let slept = if transfers.has_ring() {
             transfers.sleep(self.wake.as_raw_fd())
         } else {
-            self.wake_read()
+            !transfers.sleep_without_ring(self.wake.as_raw_fd()) || self.wake_read()
         };
         // A completion may have ended the sleep: whoever posts from here on needs no wake.
         let mut state = lock(&self.state);

@@ -10,6 +10,7 @@ mod ring;
 mod spin;
 mod steps;
 mod transfers;
+mod watches;
 mod worker;
 
 use std::io;
@@ -61,6 +62,12 @@ pub(crate) trait Serve: Send + Sync {
 
     /// There is nothing more to be told for now.
     fn burst_ended(&self) {}
+
+    /// An eventfd that is watched for it was signalled, perhaps several times.
+    fn rang(&self) {}
+
+    /// An eventfd that was watched for it is not any more: the host refused.
+    fn unwatched(&self) {}
 }
 
 /// What a burst came to.
@@ -88,10 +95,18 @@ pub(crate) enum Place {
 pub struct Engine {
     io: Vec<Arc<Mailbox>>,
     has_ring: bool,
+    /// I/O threads can watch eventfds.
+    can_watch: bool,
     control: Arc<Control>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     ended: Mutex<Receiver<()>>,
     controllers: AtomicU64,
+}
+
+/// What the host lets I/O threads use.
+enum Rings {
+    Used { can_watch: bool },
+    Refused,
 }
 
 impl Engine {
@@ -100,16 +115,18 @@ impl Engine {
     /// # Errors
     /// What the host says when it refuses a thread or an eventfd.
     pub fn new(io_threads: Option<NonZeroUsize>) -> io::Result<Arc<Self>> {
-        let has_ring = match Ring::new() {
-            Ok(_) => true,
+        let rings = match Ring::new() {
+            Ok(ring) => Rings::Used {
+                can_watch: ring.can_watch(),
+            },
             Err(failure) => {
                 info!(
                     "no io_uring on this host ({failure}): NVMe drives read and write on a thread pool"
                 );
-                false
+                Rings::Refused
             }
         };
-        Self::start(io_threads, has_ring)
+        Self::start(io_threads, rings)
     }
 
     /// The same without io_uring, whether or not the host has it: drives read and write on a thread pool.
@@ -117,15 +134,19 @@ impl Engine {
     /// # Errors
     /// As for [`new`](Self::new).
     pub fn without_ring(io_threads: Option<NonZeroUsize>) -> io::Result<Arc<Self>> {
-        Self::start(io_threads, false)
+        Self::start(io_threads, Rings::Refused)
     }
 
-    fn start(io_threads: Option<NonZeroUsize>, has_ring: bool) -> io::Result<Arc<Self>> {
+    fn start(io_threads: Option<NonZeroUsize>, rings: Rings) -> io::Result<Arc<Self>> {
+        let (has_ring, can_watch) = match rings {
+            Rings::Used { can_watch } => (true, can_watch),
+            Rings::Refused => (false, true),
+        };
         let count = match io_threads {
             Some(count) => count.get(),
             None => thread::available_parallelism().map_or(1, NonZeroUsize::get),
         };
-        let engine = Self::idle(count, has_ring)?;
+        let engine = Self::idle(count, has_ring, can_watch)?;
         let (alive, ended) = channel();
         *lock(&engine.ended) = ended;
         let control = Arc::clone(&engine.control);
@@ -154,12 +175,13 @@ impl Engine {
     }
 
     /// An engine whose threads are not there yet.
-    fn idle(io_threads: usize, has_ring: bool) -> io::Result<Arc<Self>> {
+    fn idle(io_threads: usize, has_ring: bool, can_watch: bool) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             io: (0..io_threads)
                 .map(|_| Mailbox::new().map(Arc::new))
                 .collect::<io::Result<_>>()?,
             has_ring,
+            can_watch,
             control: Arc::new(Control::new()),
             threads: Mutex::new(Vec::with_capacity(io_threads + 1)),
             ended: Mutex::new(channel().1),
@@ -175,6 +197,11 @@ impl Engine {
     /// Whether I/O threads use io_uring.
     pub fn has_ring(&self) -> bool {
         self.has_ring
+    }
+
+    /// Whether queues can have eventfds watched: an old kernel's io_uring cannot.
+    pub(crate) fn can_watch(&self) -> bool {
+        self.can_watch
     }
 
     /// A number that no other controller of the engine has.

@@ -119,6 +119,19 @@ impl Ring {
         unsafe { self.queue(entry.user_data(tag)) }
     }
 
+    /// Queues the watching of an eventfd: each signal from now on is a completion, and one of before is too.
+    pub(super) fn push_poll(&mut self, fd: RawFd, tag: u64) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).multi(true);
+        // SAFETY: the entry speaks of no memory, and the kernel keeps the file.
+        unsafe { self.queue(poll.build().user_data(tag)) }
+    }
+
+    /// Whether eventfds can be watched by one entry for all their signals.
+    pub(super) fn can_watch(&self) -> bool {
+        // This came with the same kernel, and has a mark of its own.
+        self.0.params().is_feature_resource_tagging()
+    }
+
     /// Queues the cancellation of the operation `of`.
     pub(super) fn push_cancel(&mut self, of: u64, tag: u64) -> io::Result<()> {
         let entry = opcode::AsyncCancel::new(of).build().user_data(tag);
@@ -151,10 +164,13 @@ impl Ring {
         !waiting.is_empty() || queue.taskrun() || queue.cq_overflow()
     }
 
-    /// Takes the completions: tags and results.
-    pub(super) fn reap(&mut self, into: &mut Vec<(u64, i32)>) {
+    /// Takes the completions: tags, results, and whether more will come of the same entry.
+    pub(super) fn reap(&mut self, into: &mut Vec<(u64, i32, bool)>) {
         let found = self.0.completion();
-        into.extend(found.map(|entry: cqueue::Entry| (entry.user_data(), entry.result())));
+        into.extend(found.map(|entry: cqueue::Entry| {
+            let more = cqueue::more(entry.flags());
+            (entry.user_data(), entry.result(), more)
+        }));
     }
 
     /// # Safety

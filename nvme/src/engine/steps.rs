@@ -27,7 +27,8 @@ impl Engine {
     /// What the host says when it refuses an eventfd.
     pub fn stepped(with_ring: bool) -> io::Result<(Arc<Self>, Steps)> {
         let worker = Worker::new(with_ring);
-        let engine = Self::idle(1, worker.transfers.has_ring())?;
+        let transfers = &worker.transfers;
+        let engine = Self::idle(1, transfers.has_ring(), transfers.can_watch())?;
         let mailbox = engine.io.first().map(Arc::clone);
         let steps = Steps {
             mailbox: mailbox.ok_or(io::ErrorKind::NotFound)?,

@@ -15,10 +15,12 @@ use std::sync::Arc;
 use devices::memory::MemoryMap;
 use smallvec::SmallVec;
 use tracing::error;
+use vmm_sys_util::eventfd::EventFd;
 
 use super::Serve;
 use super::place::{Place, Running};
 use super::ring::{Direction, Operation, Ring};
+use super::watches::{WATCH, Watches};
 
 /// Most vectors of one operation (IOV_MAX of Linux).
 const VECTORS: usize = 1024;
@@ -78,7 +80,8 @@ pub(crate) struct Transfers {
     /// Where the kernel puts the wake eventfd's counter.
     counter: Box<u64>,
     wake_armed: bool,
-    found: Vec<(u64, i32)>,
+    found: Vec<(u64, i32, bool)>,
+    watches: Watches,
     /// Owners told of an end since the last burst ended.
     told: Vec<Arc<dyn Serve>>,
 }
@@ -98,6 +101,7 @@ impl Transfers {
             counter: Box::default(),
             wake_armed: false,
             found: Vec::new(),
+            watches: Watches::default(),
             told: Vec::new(),
         }
     }
@@ -155,14 +159,35 @@ impl Transfers {
         }
     }
 
+    /// Whether eventfds can be watched here.
+    pub(super) fn can_watch(&self) -> bool {
+        self.ring.as_ref().is_none_or(Ring::can_watch)
+    }
+
+    /// Tells `owner` of signals of `event`, on this thread.
+    pub(crate) fn watch(&mut self, owner: Arc<dyn Serve>, event: Arc<EventFd>) {
+        self.watches.add(owner, event, self.ring.is_some());
+    }
+
+    /// Does not tell `owner` any more.
+    pub(crate) fn unwatch(&mut self, owner: &Arc<dyn Serve>) {
+        self.watches.remove(owner, self.ring.as_mut());
+    }
+
     /// Hands what was started to the kernel, if there is anything.
     pub(super) fn submit(&mut self) {
         let Some(ring) = &mut self.ring else { return };
+        self.watches.arm(ring);
         if ring.wants_submit()
             && let Err(failure) = ring.submit(false)
         {
             error!("an NVMe I/O thread cannot hand over its work: {failure}");
         }
+    }
+
+    /// Without a ring: waits for `wake` or an eventfd that is watched. Returns whether to read `wake` now.
+    pub(super) fn sleep_without_ring(&mut self, wake: RawFd) -> bool {
+        self.watches.wait(wake)
     }
 
     /// Waits for a completion or for the counter of `wake`. Without a ring, returns false at once.
@@ -202,13 +227,16 @@ impl Transfers {
     /// Takes completions, tells owners, and ends their burst. Returns whether there were any.
     pub(super) fn finish(&mut self) -> bool {
         let mut found = std::mem::take(&mut self.found);
-        if let Some(ring) = &mut self.ring {
-            ring.reap(&mut found);
+        match &mut self.ring {
+            Some(ring) => ring.reap(&mut found),
+            None => self.watches.look(),
         }
         let any = !found.is_empty();
-        for (tag, result) in found.drain(..) {
+        for (tag, result, more) in found.drain(..) {
             if tag == WAKE {
                 self.wake_armed = false;
+            } else if tag & (CANCEL | WATCH) == WATCH {
+                self.watches.completed(tag, result, more);
             } else if tag & CANCEL == 0 {
                 self.completed(tag, result);
             } else if result < 0 {

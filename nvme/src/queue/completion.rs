@@ -34,13 +34,20 @@ pub(crate) struct CompletionQueue {
     shadow: ArcSwapOption<Shadow>,
     /// The shadow doorbell that was looked at last. Held from a look, or from the choice of EventIdx, to what
     /// comes of it, so that of two threads none acts on what the other has moved past.
-    seen: Mutex<u32>,
+    seen: Mutex<Seen>,
     /// It had a value that a doorbell cannot have.
     wrong: AtomicBool,
     /// For whoever writes an entry.
     writer: Mutex<Writer>,
     /// The submission queues that complete here.
     feeders: Mutex<Vec<(u16, Weak<SubmissionQueue>)>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    head: u32,
+    /// The session is over: its memory may be another's.
+    over: bool,
 }
 
 #[derive(Debug)]
@@ -155,7 +162,7 @@ impl CompletionQueue {
     pub(crate) fn use_shadow(&self, buffers: ShadowBuffers) {
         let head = self.head.load(Ordering::Acquire);
         let words = buffers.words(&self.memory, self.id, Side::Head, head);
-        *lock(&self.seen) = head;
+        lock(&self.seen).head = head;
         self.shadow.store(Some(Arc::new(words)));
     }
 
@@ -168,7 +175,9 @@ impl CompletionQueue {
     fn look(&self) {
         if let Some(shadow) = &*self.shadow.load() {
             let mut seen = lock(&self.seen);
-            self.take_over(&mut seen, shadow.doorbell());
+            if !seen.over {
+                self.take_over(&mut seen, shadow.doorbell());
+            }
         }
     }
 
@@ -177,7 +186,7 @@ impl CompletionQueue {
         if let Some(shadow) = &*self.shadow.load() {
             let mut seen = lock(&self.seen);
             // Until the head that the guest was told of is the head: it rings when it goes beyond that.
-            loop {
+            while !seen.over {
                 let head = self.head.load(Ordering::Acquire);
                 let doorbell = shadow::rest(&**shadow, head);
                 self.take_over(&mut seen, doorbell);
@@ -188,15 +197,21 @@ impl CompletionQueue {
         }
     }
 
-    fn take_over(&self, seen: &mut u32, doorbell: Option<u32>) {
+    fn take_over(&self, seen: &mut Seen, doorbell: Option<u32>) {
         if let Some(head) = doorbell
-            && head != *seen
+            && head != seen.head
         {
-            *seen = head;
+            seen.head = head;
             if !self.move_head(head) {
                 self.wrong.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// The session is over. Once this returns, nobody looks at the doorbell in memory or tells the guest there
+    /// when to ring, with a pass or without.
+    pub(crate) fn forget_shadow(&self) {
+        lock(&self.seen).over = true;
     }
 
     /// Whether entries wait for the guest: what an INTx line shows.

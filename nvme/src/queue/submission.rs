@@ -91,6 +91,11 @@ impl SubmissionQueue {
         }))
     }
 
+    /// Where it is served.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
     /// The tail doorbell. Returns whether the value is inside the queue.
     pub(crate) fn set_tail(&self, tail: u32) -> bool {
         if tail >= self.size {

@@ -36,7 +36,9 @@ impl Session {
         };
         let me = self.me.clone();
         let job = Box::new(move || {
-            let Some(session) = me.upgrade().filter(|session| session.gate.is_open()) else {
+            let Some(session) = me.upgrade() else { return };
+            // With a pass no interrupt is sent once the session is over.
+            let Some(_pass) = session.gate.enter() else {
                 return;
             };
             session.coalescing.fired(vector);

@@ -15,6 +15,7 @@ use vmm_sys_util::eventfd::EventFd;
 use zerocopy::IntoBytes;
 
 use super::backend::TestBackend;
+use super::machine::Machine;
 use crate::faults::FaultSet;
 use crate::spec::command::admin;
 use crate::spec::registers::offset;
@@ -79,6 +80,9 @@ pub(super) struct Guest {
     pub(super) controller: Arc<Controller>,
     pub(super) router: Arc<Router>,
     pub(super) line: Arc<Line>,
+    pub(super) machine: Arc<Machine>,
+    /// Where BAR 0 is.
+    bar: Option<u64>,
     queues: HashMap<u16, Queue>,
     /// Doorbells of I/O queues are in memory.
     shadow: bool,
@@ -140,11 +144,13 @@ impl Guest {
     fn try_on(config: ControllerConfig, engine: Arc<Engine>) -> Result<Self, ControllerError> {
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).unwrap();
         let (router, line) = (Arc::new(Router::default()), Arc::new(Line::default()));
+        let machine = Arc::new(Machine::default());
         let connections = Connections {
             engine,
             memory: memory.clone(),
             router: Arc::clone(&router) as _,
             intx: Some((IntxPin::A, Arc::clone(&line) as _)),
+            io_events: Some(Arc::clone(&machine) as _),
         };
         let controller = Controller::new(config, connections)?;
         let guest = Self {
@@ -152,6 +158,8 @@ impl Guest {
             controller,
             router,
             line,
+            machine,
+            bar: None,
             queues: HashMap::new(),
             shadow: false,
             rings: AtomicU64::new(0),
@@ -210,7 +218,16 @@ impl Guest {
         u32::from_le_bytes(raw)
     }
 
+    /// Puts BAR 0 at an address, or nowhere.
+    pub(super) fn place(&mut self, at: Option<u64>) {
+        self.bar = at;
+        self.controller.placed(0, at.map(GuestAddress));
+    }
+
     pub(super) fn write(&self, at: u64, value: u32) {
+        if self.bar.is_some_and(|bar| self.machine.signal(bar + at)) {
+            return;
+        }
         self.controller.write_bar(0, at, &value.to_le_bytes());
     }
 

@@ -188,3 +188,20 @@ fn a_guest_that_stops_midway_costs_no_thread() {
     guest.power_up();
     assert_eq!(result(&guest.wait(1, cid)), Ok(0));
 }
+
+#[test]
+fn nobody_looks_at_the_memory_of_a_session_that_is_over() {
+    let mut guest = up();
+    guest.run(1, read()).unwrap();
+    let session = guest.controller.session.load_full().unwrap();
+    let queue = session.completion_queue(1).unwrap();
+    guest.write(offset::CC, 0);
+    eventually("not ready", || !guest.is_ready());
+    guest.fill(SHADOW, &[0xAB; 8192]);
+    session.update_pin();
+    queue.unread();
+    queue.has_unread();
+    assert_eq!(queue.ring_head(1), Some(false));
+    assert!(!queue.take_wrong(), "it was looked at");
+    assert_eq!(guest.bytes(SHADOW, 8192), [0xAB; 8192]);
+}

@@ -34,6 +34,7 @@ use super::list::{ListError, Listing};
 use super::teardown::Graph;
 use crate::address_space::AddressSpace;
 use crate::interrupts::InterruptRouting;
+use crate::io_events::IoEventTable;
 use crate::mailbox::Mailbox;
 use crate::memory::{ECAM, MMIO32};
 
@@ -118,13 +119,16 @@ impl DeviceManager {
         let legacy = Legacy::build(config, host, &mut ports)?;
         let builder = Builder {
             host,
+            io_events: Arc::new(IoEventTable::new(host.vm.clone())),
             engine: Engine::new(None).map_err(BuildError::Engine)?,
             config,
             tunables: RefCell::default(),
         };
         let bus = Bus::root(builder.bus(None, &[], &config.pci)?)?;
         let windows = [MMIO32, host.mmio64].map(|(base, size)| window(base, size));
-        let root_complex = Arc::new(RootComplex::new(Arc::new(bus), windows.to_vec()));
+        let root_complex = RootComplex::new(Arc::new(bus), windows.to_vec())
+            .with_io_events(builder.io_events.clone());
+        let root_complex = Arc::new(root_complex);
         register_pci(&mut ports, &root_complex, &legacy.reset_control)?;
 
         let list = Listing::of_config(config)?
@@ -188,6 +192,7 @@ fn by_number(list: &Graph, bus: &Bus, legacy: &Legacy) -> Result<Vec<Arc<dyn Dev
 
 struct Builder<'a> {
     host: &'a Host,
+    io_events: Arc<IoEventTable>,
     engine: Arc<Engine>,
     config: &'a VmConfig,
     tunables: RefCell<HashMap<String, Tunable>>,
@@ -283,6 +288,7 @@ impl Builder<'_> {
             memory: self.host.memory.clone(),
             router: self.host.routing.clone(),
             intx: Some((IntxPin::A, self.intx(path))),
+            io_events: Some(self.io_events.clone()),
         };
         Ok(drive::controller(
             config,

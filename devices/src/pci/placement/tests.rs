@@ -9,6 +9,8 @@ use super::*;
 use crate::pci::tests::fake::{Endpoint, Guest, bridge, host_windows, machine, place};
 use crate::pci::{Bar, BridgeKind, Node, RootComplex, number_buses};
 
+mod io_events;
+
 struct Machine {
     root: RootComplex,
     endpoints: Vec<(String, Arc<Endpoint>)>,

@@ -41,6 +41,7 @@ pub fn run(
         memory: memory.clone(),
         router: Arc::new(Unrouted),
         intx: Some((IntxPin::A, Arc::clone(&pin) as _)),
+        io_events: None,
     };
     let controller = drive::controller(config, "", (queues, Attachment::Express), connections)?;
     if let Some(page) = &page {

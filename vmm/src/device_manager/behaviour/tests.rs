@@ -66,6 +66,7 @@ fn controllers(configs: &[DeviceConfig]) -> Vec<Arc<Controller>> {
             memory: GuestMemory::from_ranges(&memory).unwrap(),
             router: Arc::new(Silence),
             intx: None,
+            io_events: None,
         };
         drive::controller(nvme, "", (1, Attachment::Express), connections).unwrap()
     });

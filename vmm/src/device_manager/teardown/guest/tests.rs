@@ -213,6 +213,7 @@ impl Drive {
             memory: GuestMemory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap(),
             router: Arc::new(Silence),
             intx: None,
+            io_events: None,
         };
         Self(Controller::new(config, connections).unwrap())
     }
