@@ -1,4 +1,5 @@
-//! The conformance table of the documentation: every test that it names is there.
+//! The conformance table of the documentation: every test that it names is there, in this crate or among the
+//! system tests.
 
 use std::fs;
 use std::path::Path;
@@ -22,16 +23,18 @@ fn the_table_names_tests_that_exist() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let table = fs::read_to_string(crate_folder.join("../docs/nvme.md")).unwrap();
     let folders = ["src", "fuzz/tests"].map(|folder| sources(&crate_folder.join(folder)));
-    let sources = folders.concat();
+    let tests = folders.concat();
+    let scenarios = sources(&crate_folder.join("../tests/src/scenarios"));
     let rows = table.lines().filter(|line| line.starts_with("| "));
     let mut named = 0;
     for row in rows.filter(|row| !row.starts_with("| what |")) {
-        let tests = row.split(" | ").last().unwrap();
-        let names: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        let last = row.split(" | ").last().unwrap();
+        let names: Vec<_> = last.split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "no test in the row: {row}");
         for name in names {
             assert!(
-                sources.contains(&format!("fn {name}(")),
+                tests.contains(&format!("fn {name}("))
+                    || scenarios.contains(&format!("\"{name}\"")),
                 "there is no {name}"
             );
             named += 1;

@@ -1,12 +1,15 @@
 //! Drives under programs and kernels that nobody here wrote: nvme-cli, fio, file systems, badblocks, on the
 //! stock kernel and on Debian's newest.
 
+pub(super) mod commands;
+pub(super) mod erase;
 pub(super) mod file_systems;
 pub(super) mod fio;
+pub(super) mod namespaces;
 pub(super) mod nvme_cli;
 pub(super) mod resets;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use api::config::VmConfig;
 
 use super::Stage;
@@ -41,8 +44,20 @@ fn guest(
     drives: u32,
     devices: impl IntoIterator<Item = Device>,
 ) -> Result<Machine> {
+    guest_with(stage, kernel, drives, devices, "")
+}
+
+/// The same with more words on the kernel's command line.
+fn guest_with(
+    stage: &mut Stage,
+    kernel: Kernel,
+    drives: u32,
+    devices: impl IntoIterator<Item = Device>,
+    words: &str,
+) -> Result<Machine> {
     // iomem: so that nvme-cli may map a controller's registers beside the driver.
-    let config = config(stage, kernel).words(&format!("iomem=relaxed sundown.drives={drives}"));
+    let config =
+        config(stage, kernel).words(&format!("iomem=relaxed sundown.drives={drives} {words}"));
     let mut machine = stage.launch_ready(config.with(devices))?;
     enter(&mut machine)?;
     let seen = machine.run("list_namespaces; echo $namespace_count")?;
@@ -95,4 +110,26 @@ fn end_without_complaint(mut machine: Machine, provoked: &[&str]) -> Result<()> 
         "the guest's kernel complains: {complaints:#?}"
     );
     machine.end()
+}
+
+/// What a program says after a key and a colon.
+fn field(machine: &mut Machine, command: &str, key: &str) -> Result<String> {
+    let said = machine.run(command)?;
+    let value = said.iter().find_map(|line| {
+        let rest = line.trim_start().strip_prefix(key)?;
+        Some(rest.split_once(':')?.1.trim().to_owned())
+    });
+    value.with_context(|| format!("`{command}` says nothing of {key}: {said:#?}"))
+}
+
+/// The drive must refuse this command, and the program say why.
+fn refused(machine: &mut Machine, command: &str, why: &str) -> Result<()> {
+    let said = machine.run(&format!(
+        "{command} >/run/said 2>&1 && echo done || cat /run/said"
+    ))?;
+    ensure!(
+        said.iter().any(|line| line.contains(why)),
+        "`{command}` was to be refused with {why}: {said:?}"
+    );
+    Ok(())
 }
