@@ -93,6 +93,23 @@ impl Namespaces {
             .ok_or(Status::INVALID_FIELD)
     }
 
+    /// Hands the namespace `id`, where it is attached, to `then`. No reference is counted.
+    ///
+    /// # Errors
+    /// As for [`active`](Self::active), or what `then` says.
+    pub(crate) fn with_active<T>(
+        &self,
+        id: u32,
+        then: impl FnOnce(&Arc<Namespace>) -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        let table = self.table.load();
+        let place = table.get((id as usize).wrapping_sub(1));
+        match place.and_then(Option::as_ref) {
+            Some(namespace) if namespace.is_attached() => then(namespace),
+            _ => self.active(id).and_then(|namespace| then(&namespace)),
+        }
+    }
+
     /// All of them, ascending.
     pub(crate) fn all(&self) -> Vec<Arc<Namespace>> {
         self.table.load().iter().flatten().cloned().collect()

@@ -3,11 +3,13 @@
 
 mod interrupts;
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use devices::memory::{MemoryMap, View};
 use tracing::debug;
 
 use crate::admin::{self, AsyncEvents, Event, Features};
@@ -25,7 +27,11 @@ use crate::spec::{Completion, Status, Submission};
 
 /// Commands served before another queue of the thread gets its turn.
 const BURST: u32 = 64;
-/// How long a completion may wait for the interrupt at the end of its burst.
+/// Commands between two looks at the clock …
+const CLOCK_EVERY: u32 = 8;
+/// … unless one has more blocks than this.
+const MANY_BLOCKS: u64 = 64;
+/// How long a completion may wait for the interrupt at the end of its burst, from a look at the clock on.
 const SIGNAL_WITHIN: Duration = Duration::from_micros(100);
 
 /// See the module's header.
@@ -82,7 +88,7 @@ impl Session {
         let entries = u32::from(attributes.acqs_z()) + 1;
         let completions = CompletionQueue::new(&drive.memory, 0, acq, entries, Some(0))?;
         let submissions = SubmissionQueue::new(
-            Arc::downgrade(&session),
+            &session,
             &drive.memory,
             (0, Place::Control),
             asq,
@@ -156,16 +162,18 @@ impl Session {
         for responder in queue.take_due() {
             self.resume(responder, transfers);
         }
-        let mut unsignalled: Option<Instant> = None;
+        // One for the burst: regions that are removed meanwhile go at its end.
+        let memory = self.drive.memory.view();
         let (mut served, mut starved) = (0, false);
+        let (mut unsignalled, mut since) = (false, None::<Instant>);
         while served < BURST && self.may_fetch() && queue.gate.is_open() {
             // No slot, no fetch: the head doorbell of the completion queue comes back to this queue.
             let Some(slot) = queue.completions.reserve() else {
                 starved = true;
                 break;
             };
-            match queue.fetch() {
-                Fetch::Command(command) => self.serve_one(queue, &command, slot, transfers),
+            let command = match queue.fetch(&memory) {
+                Fetch::Command(command) => command,
                 Fetch::Empty => break,
                 Fetch::Wrong => {
                     doorbells::complain(self, queue.id, Event::InvalidDoorbellValue);
@@ -175,15 +183,19 @@ impl Session {
                     self.fail("a submission queue entry cannot be read");
                     break;
                 }
-            }
+            };
+            unsignalled |= self.serve_one(queue, &command, slot, &memory, transfers);
             served += 1;
-            let since = *unsignalled.get_or_insert_with(Instant::now);
-            if since.elapsed() > SIGNAL_WITHIN {
+            let look = served % CLOCK_EVERY == 0 || command.block_count() > MANY_BLOCKS;
+            if unsignalled
+                && look
+                && since.get_or_insert_with(Instant::now).elapsed() > SIGNAL_WITHIN
+            {
                 self.signal(&queue.completions);
-                unsignalled = None;
+                (unsignalled, since) = (false, None);
             }
         }
-        if unsignalled.is_some() {
+        if unsignalled {
             self.signal(&queue.completions);
         }
         if queue.completions.take_wrong() {
@@ -197,16 +209,24 @@ impl Session {
         }
     }
 
+    /// Returns whether the command has ended.
     fn serve_one(
         self: &Arc<Self>,
         queue: &Arc<SubmissionQueue>,
         command: &Submission,
-        slot: Slot,
+        slot: Slot<&CompletionQueue>,
+        memory: &View,
         transfers: &mut Transfers,
-    ) {
+    ) -> bool {
         let struck = self.drive.faults.strike(queue.id, command);
-        let outcome = struck.unwrap_or_else(|| self.execute(queue, command, transfers));
-        self.come_to(outcome, queue, (command, slot), transfers);
+        let outcome = struck.unwrap_or_else(|| self.execute(queue, command, memory, transfers));
+        if let Outcome::Done(result) = outcome {
+            self.complete_in(memory, queue, slot, command, result);
+            return true;
+        }
+        let slot = slot.keep(&queue.completions);
+        self.go_on(outcome, queue, (command, slot), transfers);
+        false
     }
 
     /// Executes a command that a fault has held up.
@@ -222,9 +242,14 @@ impl Session {
             // CSTS.SHST said that the power may go: nothing is changed any more, and nobody waits.
             return;
         }
-        let outcome = self.execute(&queue, &command, transfers);
-        self.come_to(outcome, &queue, (&command, slot), transfers);
-        self.signal(&queue.completions);
+        let view = self.drive.memory.view();
+        match self.execute(&queue, &command, &view, transfers) {
+            Outcome::Done(result) => {
+                self.complete_in(&view, &queue, slot, &command, result);
+                self.signal(&queue.completions);
+            }
+            outcome => self.go_on(outcome, &queue, (&command, slot), transfers),
+        }
         drop(passes);
     }
 
@@ -232,16 +257,18 @@ impl Session {
         self: &Arc<Self>,
         queue: &SubmissionQueue,
         command: &Submission,
+        memory: &View,
         transfers: &Transfers,
     ) -> Outcome {
         if queue.id == 0 {
             admin::execute(self, command)
         } else {
-            io::execute(self, command, transfers.has_ring())
+            io::execute(self, command, memory, transfers.has_ring())
         }
     }
 
-    fn come_to(
+    /// Lets a command go on that has not ended.
+    fn go_on(
         self: &Arc<Self>,
         outcome: Outcome,
         queue: &Arc<SubmissionQueue>,
@@ -280,10 +307,23 @@ impl Session {
     }
 
     /// Writes a command's completion and counts its error. Needs a pass, and a signal afterwards.
-    pub(crate) fn complete(
+    pub(crate) fn complete<Q: Deref<Target = CompletionQueue>>(
         &self,
         queue: &SubmissionQueue,
-        slot: Slot,
+        slot: Slot<Q>,
+        command: &Submission,
+        result: Result<u32, Status>,
+    ) {
+        let view = self.drive.memory.view();
+        self.complete_in(&view, queue, slot, command, result);
+    }
+
+    /// The same, by a caller who looks at guest memory already.
+    fn complete_in<Q: Deref<Target = CompletionQueue>>(
+        &self,
+        memory: &MemoryMap,
+        queue: &SubmissionQueue,
+        slot: Slot<Q>,
         command: &Submission,
         result: Result<u32, Status>,
     ) {
@@ -292,13 +332,19 @@ impl Session {
             Err(status) => (status, 0),
         };
         if !status.is_success() {
-            debug!(
-                drive = %self.drive.id, queue = queue.id, opcode = command.opcode,
-                status = status.bits(), "NVMe command failed"
-            );
-            self.drive.record_error(queue.id, command, status);
+            self.report_failure(queue.id, command, status);
         }
-        slot.complete(Completion::of(command, queue.id, queue.head(), status, dw0));
+        let entry = Completion::of(command, queue.id, queue.head(), status, dw0);
+        slot.complete(memory, entry);
+    }
+
+    #[cold]
+    fn report_failure(&self, queue: u16, command: &Submission, status: Status) {
+        debug!(
+            drive = %self.drive.id, queue, opcode = command.opcode, status = status.bits(),
+            "NVMe command failed"
+        );
+        self.drive.record_error(queue, command, status);
     }
 
     /// Has every queue served: after bus mastering came back.

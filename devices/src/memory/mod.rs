@@ -41,6 +41,13 @@ struct Shared {
 /// [`GuestMemory::snapshot`] is for transfers that go on elsewhere.
 pub struct View(Guard<Arc<MemoryMap>>);
 
+impl View {
+    /// The same regions for as long as the caller needs them and on any thread.
+    pub fn keep(&self) -> Arc<MemoryMap> {
+        Arc::clone(&self.0)
+    }
+}
+
 impl Deref for View {
     type Target = MemoryMap;
 

@@ -1,4 +1,5 @@
 //! The engine's speed and size: `cargo bench -p nvme`, with `-- --json FILE` for a file of the figures.
+//! `--count N --depth D` does N reads and prints nothing, for `resources/bench/instructions`.
 //!
 //! The drive is driven in this process, in two ways. "one core": driver and drive take turns in one thread, so
 //! that nothing hangs on how the host schedules two; what a core can do. "threads": the driver has a thread and
@@ -39,8 +40,9 @@ fn main() {
         let at = arguments.iter().position(|argument| argument == name)?;
         arguments.get(at + 1)
     };
-    if let Some(count) = value("--count") {
-        counted(count.parse().expect("--count: a number of reads"));
+    let number = |name: &str| value(name).map(|text| text.parse().expect("a number"));
+    if let Some(count) = number("--count") {
+        counted(count, number("--depth").unwrap_or(32));
         return;
     }
     let engine = Engine::new(NonZeroUsize::new(1)).expect("an engine");
@@ -60,12 +62,12 @@ fn main() {
 }
 
 /// Reads for whoever counts instructions: the same ones in every run, by one thread.
-fn counted(reads: u64) {
+fn counted(reads: u64, depth: u64) {
     let engine = Engine::stepped(false).expect("an engine");
     let backend = Arc::new(NullBackend::new(FILE));
     let mut guest = Guest::stepped(engine, &memory(), backend);
     let mut left = reads / 1024;
-    guest.reads(32, || {
+    guest.reads(depth as u16, || {
         left = left.saturating_sub(1);
         left > 0
     });

@@ -74,7 +74,7 @@ pub(super) fn create_submission(
         .first_thread
         .wrapping_add(completions.id.into());
     let queue = SubmissionQueue::new(
-        Arc::downgrade(session),
+        session,
         &session.drive.memory,
         (id, Place::Io(thread)),
         command.prp1,

@@ -28,6 +28,18 @@ impl DataPointer {
         command: &Submission,
         length: usize,
     ) -> Result<Self, Status> {
+        let view = memory.view();
+        let pointer = Self::follow(&view, command, length)?;
+        pointer.check(&view)?;
+        Ok(pointer)
+    }
+
+    /// The same without a look at whether there is memory where the data lies.
+    pub(crate) fn follow(
+        memory: &MemoryMap,
+        command: &Submission,
+        length: usize,
+    ) -> Result<Self, Status> {
         let mut pointer = Self::default();
         // CDW0.PSDT. The two kinds of SGL differ in the metadata pointer, which nothing here uses.
         match command.flags >> 6 {
@@ -35,11 +47,15 @@ impl DataPointer {
             1 | 2 => pointer.follow_sgl(memory, command, length)?,
             _ => return Err(Status::INVALID_FIELD),
         }
+        Ok(pointer)
+    }
+
+    /// Refuses data that lies where there is no memory.
+    pub(crate) fn check(&self, memory: &MemoryMap) -> Result<(), Status> {
         let inside = |&(at, bytes): &(u64, usize)| memory.check_range(GuestAddress(at), bytes);
-        if pointer.stretches.iter().all(inside) {
-            Ok(pointer)
-        } else {
-            Err(Status::DATA_TRANSFER_ERROR)
+        match self.stretches.iter().all(inside) {
+            true => Ok(()),
+            false => Err(Status::DATA_TRANSFER_ERROR),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Physical region pages (base 2.0, section 4.1.1).
 
-use devices::memory::GuestMemory;
+use devices::memory::MemoryMap;
 use vm_memory::GuestAddress;
 
 use super::DataPointer;
@@ -12,7 +12,7 @@ const LIST_ENTRIES: usize = (PAGE / 8) as usize;
 impl DataPointer {
     pub(super) fn follow_prp(
         &mut self,
-        memory: &GuestMemory,
+        memory: &MemoryMap,
         command: &Submission,
         length: usize,
     ) -> Result<(), Status> {
@@ -40,7 +40,7 @@ impl DataPointer {
     /// walk, as every list but the first moves it on.
     fn follow_list(
         &mut self,
-        memory: &GuestMemory,
+        memory: &MemoryMap,
         list: u64,
         mut left: usize,
     ) -> Result<(), Status> {

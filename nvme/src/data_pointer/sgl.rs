@@ -1,7 +1,7 @@
 //! Scatter gather lists (base 2.0, section 4.1.2): data blocks at any address and of any length, in segments
 //! that lead on to one another.
 
-use devices::memory::GuestMemory;
+use devices::memory::MemoryMap;
 use vm_memory::GuestAddress;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -27,7 +27,7 @@ impl DataPointer {
     /// A list may describe more than the command moves (Identify says so): the rest is not looked at.
     pub(super) fn follow_sgl(
         &mut self,
-        memory: &GuestMemory,
+        memory: &MemoryMap,
         command: &Submission,
         length: usize,
     ) -> Result<(), Status> {
@@ -49,7 +49,7 @@ impl DataPointer {
     /// Goes through a segment as far as data is wanted. Returns where it leads.
     fn segment(
         &mut self,
-        memory: &GuestMemory,
+        memory: &MemoryMap,
         segment: &Segment,
         left: &mut usize,
         budget: &mut usize,

@@ -9,6 +9,8 @@ mod transfer;
 
 use std::sync::Arc;
 
+use devices::memory::View;
+
 use crate::engine::Lane;
 use crate::namespace::Namespace;
 use crate::respond::{Deferred, Outcome};
@@ -28,7 +30,12 @@ const PSDT: u8 = 0b1100_0000;
 
 /// Executes an I/O command, where `ring` says whether the thread has one. Guest values are in `command`,
 /// copied once.
-pub(crate) fn execute(session: &Arc<Session>, command: &Submission, ring: bool) -> Outcome {
+pub(crate) fn execute(
+    session: &Arc<Session>,
+    command: &Submission,
+    memory: &View,
+    ring: bool,
+) -> Outcome {
     // No fused commands, and no kind of data pointer beyond PRP and the two of SGL.
     if command.flags & !PSDT != 0 || command.flags & PSDT == PSDT {
         return Outcome::Done(Err(Status::INVALID_FIELD));
@@ -42,10 +49,10 @@ pub(crate) fn execute(session: &Arc<Session>, command: &Submission, ring: bool) 
     if command.opcode == io::FLUSH && command.nsid == ALL_NAMESPACES {
         return Outcome::Later(Box::new(transfer::flush_all));
     }
-    let result = match session.drive.namespace(command.nsid) {
-        Ok(namespace) => dispatch(session, &namespace, command, ring),
-        Err(status) => Err(status),
-    };
+    let namespaces = &session.drive.namespaces;
+    let result = namespaces.with_active(command.nsid, |namespace| {
+        dispatch(session, namespace, command, memory, ring)
+    });
     result.unwrap_or_else(|status| Outcome::Done(Err(status)))
 }
 
@@ -53,12 +60,13 @@ fn dispatch(
     session: &Session,
     namespace: &Arc<Namespace>,
     command: &Submission,
+    memory: &View,
     ring: bool,
 ) -> Result<Outcome, Status> {
     namespace.check_served()?;
     match command.opcode {
-        io::READ => transfer::read(session, namespace, command, ring),
-        io::WRITE => transfer::write(session, namespace, command, ring),
+        io::READ => transfer::read(session, namespace, command, memory, ring),
+        io::WRITE => transfer::write(session, namespace, command, memory, ring),
         io::FLUSH => Ok(transfer::flush(namespace, ring)),
         io::WRITE_ZEROES => {
             namespace.check_writable()?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use devices::memory::Access;
+use devices::memory::{Access, GuestSlice, View};
 
 use super::{MAX_TRANSFER, on, on_lane};
 use crate::backend::{Durability, alignment};
@@ -20,20 +20,23 @@ pub(super) fn read(
     session: &Session,
     namespace: &Arc<Namespace>,
     command: &Submission,
+    memory: &View,
     ring: bool,
 ) -> Result<Outcome, Status> {
-    transfer(session, namespace, command, Action::Read, ring)
+    transfer(session, namespace, command, Action::Read, (memory, ring))
 }
 
 pub(super) fn write(
     session: &Session,
     namespace: &Arc<Namespace>,
     command: &Submission,
+    memory: &View,
     ring: bool,
 ) -> Result<Outcome, Status> {
     namespace.check_writable()?;
     let stable = is_stable(session, command);
-    transfer(session, namespace, command, Action::Write { stable }, ring)
+    let action = Action::Write { stable };
+    transfer(session, namespace, command, action, (memory, ring))
 }
 
 pub(super) fn flush(namespace: &Arc<Namespace>, ring: bool) -> Outcome {
@@ -62,42 +65,55 @@ pub(super) fn flush(namespace: &Arc<Namespace>, ring: bool) -> Outcome {
     Outcome::Transfer(transfer, work)
 }
 
-/// Moves data: at once, through the ring, or on a lane.
+/// Moves data: at once, through the ring where there is one, or on a lane.
 fn transfer(
     session: &Session,
     namespace: &Arc<Namespace>,
     command: &Submission,
     action: Action,
-    ring: bool,
+    (memory, ring): (&View, bool),
 ) -> Result<Outcome, Status> {
-    let memory = &session.drive.memory;
     let extent = transfer_extent(namespace, command)?;
-    let data = DataPointer::of(memory, command, extent.length as usize)?;
+    let data = DataPointer::follow(memory, command, extent.length as usize)?;
+    let access = match action {
+        Action::Read => Access::Write,
+        Action::Write { .. } | Action::Flush => Access::Read,
+    };
     let backend = namespace.backend();
     if backend.is_immediate() {
-        run(session, namespace, extent, &data, action)?;
+        match data.slices(memory, access) {
+            Ok(slices) => {
+                move_data(namespace, extent, &slices, action)?;
+                count(session, extent, action);
+            }
+            Err(_) => {
+                data.check(memory)?;
+                run(session, namespace, extent, &data, action)?;
+            }
+        }
         return Ok(Outcome::Done(Ok(0)));
     }
-    if ring {
-        if action == Action::Read {
+    let vectors = data.vectors(memory, access);
+    if vectors.is_err() {
+        // What is not mapped is copied by a thread that may wait for it; what is no memory is refused here.
+        data.check(memory)?;
+    }
+    if ring && let Ok(vectors) = vectors {
+        let kind = match action {
+            Action::Read => Kind::Read,
+            Action::Write { stable } => Kind::Write { stable },
+            Action::Flush => namespace.begin_flush(),
+        };
+        if kind == Kind::Read {
             namespace.check_readable(extent)?;
         }
-        let memory = memory.snapshot();
-        let (kind, access) = match action {
-            Action::Read => (Kind::Read, Access::Write),
-            Action::Write { stable } => (Kind::Write { stable }, Access::Read),
-            Action::Flush => (namespace.begin_flush(), Access::Read),
-        };
-        // What is not mapped is copied by a thread that may wait for it.
-        if let Ok(vectors) = data.vectors(&memory, access)
-            && let Some(file) = backend.ring_file(alignment_of(extent, &vectors))
-        {
+        if let Some(file) = backend.ring_file(alignment_of(extent, &vectors)) {
             let transfer = Transfer {
                 file,
                 action,
                 offset: extent.offset,
                 vectors,
-                _memory: Some(memory),
+                _memory: Some(memory.keep()),
             };
             let work = Work {
                 namespace: Arc::clone(namespace),
@@ -121,7 +137,7 @@ fn alignment_of(extent: Extent, vectors: &Vectors) -> u64 {
     alignment(extent.offset, vectors.iter().map(place))
 }
 
-/// Moves data by blocking calls.
+/// Moves data by blocking calls, through a buffer where it is not mapped.
 fn run(
     session: &Session,
     namespace: &Namespace,
@@ -130,19 +146,35 @@ fn run(
     action: Action,
 ) -> Result<(), Status> {
     let memory = &session.drive.memory;
-    if let Action::Write { stable } = action {
-        let durability = if stable {
-            Durability::Stable
-        } else {
-            Durability::Cached
-        };
-        data.take(memory, |slices| namespace.write(extent, slices, durability))?;
-        session.drive.logs.count_write(extent.length);
-    } else {
-        data.fill(memory, |slices| namespace.read(extent, slices))?;
-        session.drive.logs.count_read(extent.length);
+    let work = |slices: &[GuestSlice<'_>]| move_data(namespace, extent, slices, action);
+    match action {
+        Action::Write { .. } => data.take(memory, work)?,
+        Action::Read | Action::Flush => data.fill(memory, work)?,
     }
+    count(session, extent, action);
     Ok(())
+}
+
+/// Moves data between a namespace and mapped memory.
+fn move_data(
+    namespace: &Namespace,
+    extent: Extent,
+    slices: &[GuestSlice<'_>],
+    action: Action,
+) -> Result<(), Status> {
+    match action {
+        Action::Write { stable: true } => namespace.write(extent, slices, Durability::Stable),
+        Action::Write { stable: false } => namespace.write(extent, slices, Durability::Cached),
+        Action::Read | Action::Flush => namespace.read(extent, slices),
+    }
+}
+
+fn count(session: &Session, extent: Extent, action: Action) {
+    let logs = &session.drive.logs;
+    match action {
+        Action::Write { .. } => logs.count_write(extent.length),
+        Action::Read | Action::Flush => logs.count_read(extent.length),
+    }
 }
 
 /// Whether what the command writes must be on stable storage when it completes.

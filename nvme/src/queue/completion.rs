@@ -1,11 +1,12 @@
 //! A completion queue: slots are reserved before a command is fetched, so that a full queue needs no
 //! special case, and entries are written phase last.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
-use devices::memory::GuestMemory;
+use devices::memory::{GuestMemory, MemoryMap};
 use vm_memory::GuestAddress;
 use zerocopy::IntoBytes;
 
@@ -59,10 +60,12 @@ struct Writer {
     closed: bool,
 }
 
-/// A completion entry's place, promised to one command. Dropped unused, it is given back.
-pub(crate) struct Slot {
-    queue: Arc<CompletionQueue>,
-    is_written: bool,
+/// A completion entry's place, promised to one command. Dropped unused, it is given back. One of a command that
+/// ends at once borrows its queue; one that outlives that is [kept](Slot::keep).
+pub(crate) struct Slot<Q: Deref<Target = CompletionQueue> = Arc<CompletionQueue>> {
+    queue: Q,
+    /// It is not this value's to give back.
+    is_spent: bool,
 }
 
 impl CompletionQueue {
@@ -98,7 +101,7 @@ impl CompletionQueue {
 
     /// Promises a slot, or none where the queue would be full: then the head doorbell says to try again.
     /// For the thread that owns the queue alone.
-    pub(crate) fn reserve(self: &Arc<Self>) -> Option<Slot> {
+    pub(crate) fn reserve(&self) -> Option<Slot<&Self>> {
         if !self.has_room() {
             self.look();
         }
@@ -112,8 +115,8 @@ impl CompletionQueue {
         }
         self.taken.fetch_add(1, Ordering::AcqRel);
         Some(Slot {
-            queue: Arc::clone(self),
-            is_written: false,
+            queue: self,
+            is_spent: false,
         })
     }
 
@@ -260,42 +263,59 @@ impl CompletionQueue {
     pub(crate) fn has_feeders(&self) -> bool {
         !lock(&self.feeders).is_empty()
     }
-}
 
-impl Slot {
-    /// Writes the entry. Call only with a pass of the session: no entry is written after its end.
-    pub(crate) fn complete(mut self, mut entry: Completion) {
-        let queue = &self.queue;
-        let mut writer = lock(&queue.writer);
+    /// Writes an entry where the next one goes. Returns false where none is written any more.
+    fn write(&self, memory: &MemoryMap, mut entry: Completion) -> bool {
+        let mut writer = lock(&self.writer);
         if writer.closed {
-            return;
+            return false;
         }
         entry.status_phase |= u16::from(writer.phase);
-        let at = GuestAddress(queue.base.0 + u64::from(writer.tail) * Completion::SIZE);
+        let at = GuestAddress(self.base.0 + u64::from(writer.tail) * Completion::SIZE);
         let bytes = entry.as_bytes();
         let last = u32::from(entry.status_phase) << 16 | u32::from(entry.cid);
         // The range was checked when the queue was made; where its memory has gone since, nobody reads
         // the entry. The last dword holds the phase: it goes behind a release fence, after everything the
         // entry speaks of.
-        let _ = queue.memory.write_slice(&bytes[..12], at);
+        let _ = memory.write_slice(&bytes[..12], at);
         // Before the entry is seen: the guest may ring for it at once, and that is no doorbell beyond the end.
-        let tail = (writer.tail + 1) % queue.size;
-        queue.tail.store(tail, Ordering::Release);
+        let tail = if writer.tail + 1 == self.size {
+            0
+        } else {
+            writer.tail + 1
+        };
+        self.tail.store(tail, Ordering::Release);
         let last_at = GuestAddress(at.0 + 12);
-        let _ = queue.memory.store(last.to_le(), last_at, Ordering::Release);
+        let _ = memory.store(last.to_le(), last_at, Ordering::Release);
         writer.tail = tail;
         if tail == 0 {
             writer.phase = !writer.phase;
         }
-        drop(writer);
-        // The slot is taken until the guest has consumed the entry.
-        self.is_written = true;
+        true
     }
 }
 
-impl Drop for Slot {
+impl<Q: Deref<Target = CompletionQueue>> Slot<Q> {
+    /// Writes the entry to guest `memory`. Call only with a pass of the session: no entry is written after its
+    /// end.
+    pub(crate) fn complete(mut self, memory: &MemoryMap, entry: Completion) {
+        // A written slot is taken until the guest has consumed the entry.
+        self.is_spent = self.queue.write(memory, entry);
+    }
+
+    /// The slot for a command that goes on; `queue` is the slot's own.
+    pub(crate) fn keep(mut self, queue: &Arc<CompletionQueue>) -> Slot {
+        self.is_spent = true;
+        Slot {
+            queue: Arc::clone(queue),
+            is_spent: false,
+        }
+    }
+}
+
+impl<Q: Deref<Target = CompletionQueue>> Drop for Slot<Q> {
     fn drop(&mut self) {
-        if !self.is_written {
+        if !self.is_spent {
             self.queue.taken.fetch_sub(1, Ordering::SeqCst);
         }
     }

@@ -8,7 +8,6 @@ use super::shadow::{self, Words};
 use crate::engine::{Ended, Serve, Transfers, Turn};
 use crate::gate::lock;
 use crate::respond::Responder;
-use crate::session::Session;
 use crate::spec::Status;
 
 impl Serve for SubmissionQueue {
@@ -31,8 +30,9 @@ impl Serve for SubmissionQueue {
     fn has_more(&self) -> bool {
         let shadow = self.shadow.load();
         let Some(shadow) = &*shadow else { return false };
-        let of_session = |session: Arc<Session>| session.gate.is_open();
-        if !self.gate.is_open() || !self.session.upgrade().is_some_and(of_session) {
+        // No reference is counted: a thread that looks out for work asks this all the time.
+        let is_over = !self.session_gate.is_open() || self.session.strong_count() == 0;
+        if is_over || !self.gate.is_open() {
             // Served once more, and then forgotten.
             return true;
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
-use devices::memory::GuestMemory;
+use devices::memory::{GuestMemory, MemoryMap};
 use vm_memory::GuestAddress;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -25,6 +25,8 @@ pub(crate) struct SubmissionQueue {
     /// Commands under way; closed when the queue is deleted.
     pub(crate) gate: Arc<Gate>,
     pub(super) session: Weak<Session>,
+    /// That of the session.
+    pub(super) session_gate: Arc<Gate>,
     place: Place,
     base: GuestAddress,
     size: u32,
@@ -63,7 +65,7 @@ pub(crate) enum Fetch {
 impl SubmissionQueue {
     /// A queue of `size` entries (at least 2) at `base`, served at `place`.
     pub(crate) fn new(
-        session: Weak<Session>,
+        session: &Arc<Session>,
         memory: &GuestMemory,
         (id, place_of_service): (u16, Place),
         base: u64,
@@ -74,7 +76,8 @@ impl SubmissionQueue {
             id,
             completions,
             gate: Gate::new(),
-            session,
+            session: Arc::downgrade(session),
+            session_gate: Arc::clone(&session.gate),
             place: place_of_service,
             base: place(memory, base, size, Submission::SIZE)?,
             size,
@@ -154,8 +157,8 @@ impl SubmissionQueue {
         self.head.load(Ordering::Acquire) as u16
     }
 
-    /// Copies the next command out of guest memory. For the owning thread only.
-    pub(crate) fn fetch(&self) -> Fetch {
+    /// Copies the next command out of guest `memory`. For the owning thread only.
+    pub(crate) fn fetch(&self, memory: &MemoryMap) -> Fetch {
         let head = self.head.load(Ordering::Relaxed);
         // Acquire: what the guest wrote before its doorbell is seen after it.
         if head == self.tail.load(Ordering::Acquire) {
@@ -168,10 +171,11 @@ impl SubmissionQueue {
         }
         let mut command = Submission::new_zeroed();
         let at = GuestAddress(self.base.0 + u64::from(head) * Submission::SIZE);
-        if self.memory.read_slice(command.as_mut_bytes(), at).is_err() {
+        if memory.read_slice(command.as_mut_bytes(), at).is_err() {
             return Fetch::Failed;
         }
-        self.head.store((head + 1) % self.size, Ordering::Release);
+        let next = if head + 1 == self.size { 0 } else { head + 1 };
+        self.head.store(next, Ordering::Release);
         Fetch::Command(command)
     }
 

@@ -32,8 +32,8 @@ fn slots_are_reserved_given_back_and_run_out() {
     let third = queue.reserve().unwrap();
     assert!(queue.reserve().is_none(), "one entry stays empty");
     drop(second);
-    first.complete(entry(7));
-    third.complete(entry(8));
+    first.complete(&memory.view(), entry(7));
+    third.complete(&memory.view(), entry(8));
     assert_eq!(read(&memory, 0).cid, 7);
     assert_eq!(read(&memory, 1).cid, 8);
     assert_eq!(read(&memory, 1).status_phase & 1, 1);
@@ -46,7 +46,10 @@ fn the_phase_turns_at_the_end() {
     let memory = memory();
     let queue = CompletionQueue::new(&memory, 1, 0x1000, 2, None).unwrap();
     for round in 0..4_u32 {
-        queue.reserve().unwrap().complete(entry(round as u16));
+        queue
+            .reserve()
+            .unwrap()
+            .complete(&memory.view(), entry(round as u16));
         let found = read(&memory, u64::from(round % 2));
         assert_eq!(u32::from(found.status_phase & 1), 1 - round / 2 % 2);
         assert!(queue.has_unread());
@@ -61,7 +64,7 @@ fn a_head_beyond_the_tail_or_the_queue_is_refused() {
     let queue = CompletionQueue::new(&memory, 1, 0x1000, 4, None).unwrap();
     assert_eq!(queue.set_head(4), None);
     assert_eq!(queue.set_head(1), None);
-    queue.reserve().unwrap().complete(entry(1));
+    queue.reserve().unwrap().complete(&memory.view(), entry(1));
     assert_eq!(queue.set_head(2), None);
     assert_eq!(queue.set_head(1), Some(false));
     assert_eq!(queue.set_head(0), None, "backwards is beyond the tail");
