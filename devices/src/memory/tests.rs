@@ -54,6 +54,16 @@ fn accesses_span_adjoining_regions_and_stop_at_holes() {
     let mut slices = Vec::new();
     view.slices(at, 4, Access::Write, &mut slices).unwrap();
     assert_eq!(slices.len(), 2);
+    assert!(view.slice(at, 4, Access::Write).is_none(), "in two");
+    assert!(view.slice(at, 2, Access::Write).is_some());
+    assert!(
+        view.slice(GuestAddress(PAGE - 1), 1, Access::Read)
+            .is_none()
+    );
+    assert!(
+        view.slice(GuestAddress(3 * PAGE - 1), 2, Access::Read)
+            .is_none()
+    );
     assert!(memory.check_range(GuestAddress(PAGE), 2 * PAGE as usize));
     assert!(!memory.check_range(GuestAddress(PAGE), 2 * PAGE as usize + 1));
     assert!(!memory.check_range(GuestAddress(PAGE - 1), 1));

@@ -64,8 +64,14 @@ impl Queues {
 
     /// Looks which of the watched queues are ready.
     fn look(&mut self) {
-        let ready = self.watched.extract_if(.., |queue| queue.has_more());
-        self.ready.extend(ready);
+        let mut at = 0;
+        while let Some(queue) = self.watched.get(at) {
+            if queue.has_more() {
+                self.ready.push_back(self.watched.swap_remove(at));
+            } else {
+                at += 1;
+            }
+        }
     }
 
     /// Whether a watched queue is ready.

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
-use devices::memory::{GuestMemory, MemoryMap};
-use vm_memory::GuestAddress;
+use devices::memory::{Access, GuestMemory, MemoryMap};
+use vm_memory::{GuestAddress, VolatileMemory};
 use zerocopy::IntoBytes;
 
 use super::shadow::{self, Shadow, ShadowBuffers, Side, Words};
@@ -272,21 +272,25 @@ impl CompletionQueue {
         }
         entry.status_phase |= u16::from(writer.phase);
         let at = GuestAddress(self.base.0 + u64::from(writer.tail) * Completion::SIZE);
-        let bytes = entry.as_bytes();
         let last = u32::from(entry.status_phase) << 16 | u32::from(entry.cid);
-        // The range was checked when the queue was made; where its memory has gone since, nobody reads
-        // the entry. The last dword holds the phase: it goes behind a release fence, after everything the
-        // entry speaks of.
-        let _ = memory.write_slice(&bytes[..12], at);
-        // Before the entry is seen: the guest may ring for it at once, and that is no doorbell beyond the end.
         let tail = if writer.tail + 1 == self.size {
             0
         } else {
             writer.tail + 1
         };
+        // The range was checked when the queue was made, and an entry lies in one page; where its memory has
+        // gone since, nobody reads the entry.
+        let place = memory.slice(at, Completion::SIZE as usize, Access::Write);
+        let phase = place.as_ref().and_then(|place| {
+            place.copy_from(&entry.as_bytes()[..12]);
+            place.get_atomic_ref::<AtomicU32>(12).ok()
+        });
+        // Before the entry is seen: the guest may ring for it at once, and that is no doorbell beyond the end.
         self.tail.store(tail, Ordering::Release);
-        let last_at = GuestAddress(at.0 + 12);
-        let _ = memory.store(last.to_le(), last_at, Ordering::Release);
+        // The last dword holds the phase: it goes last, after everything the entry speaks of.
+        if let Some(phase) = phase {
+            phase.store(last.to_le(), Ordering::Release);
+        }
         writer.tail = tail;
         if tail == 0 {
             writer.phase = !writer.phase;

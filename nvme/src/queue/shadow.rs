@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use devices::memory::GuestMemory;
+use devices::memory::{GuestMemory, MemoryMap};
 use vm_memory::GuestAddress;
 
 /// The two words of a doorbell.
@@ -77,11 +77,17 @@ impl Shadow {
     }
 }
 
+impl Shadow {
+    /// The doorbell as the host stored it, to a caller who looks at guest `memory` already.
+    pub(crate) fn doorbell_in(&self, memory: &MemoryMap) -> Option<u32> {
+        let found = memory.load::<u32>(self.doorbell, Ordering::Acquire);
+        found.ok().map(u32::from_le)
+    }
+}
+
 impl Words for Shadow {
     fn doorbell(&self) -> Option<u32> {
-        let view = self.memory.view();
-        let found = view.load::<u32>(self.doorbell, Ordering::Acquire);
-        found.ok().map(u32::from_le)
+        self.doorbell_in(&self.memory.view())
     }
 
     fn set_event(&self, index: u32) {

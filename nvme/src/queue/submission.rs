@@ -9,7 +9,7 @@ use vm_memory::GuestAddress;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::running::{Hold, Running};
-use super::shadow::{Shadow, ShadowBuffers, Side, Words};
+use super::shadow::{Shadow, ShadowBuffers, Side};
 use super::{CompletionQueue, Misplaced, Slot, place};
 use crate::engine::{Place, Serve, Transfer, Transfers};
 use crate::gate::{Gate, lock};
@@ -130,9 +130,9 @@ impl SubmissionQueue {
     }
 
     /// Takes the tail from the shadow doorbell, if there is one. Returns false where that is none.
-    fn look(&self) -> bool {
+    fn look(&self, memory: &MemoryMap) -> bool {
         match &*self.shadow.load() {
-            Some(shadow) => self.take_over(shadow.doorbell()),
+            Some(shadow) => self.take_over(shadow.doorbell_in(memory)),
             None => true,
         }
     }
@@ -162,7 +162,7 @@ impl SubmissionQueue {
         let head = self.head.load(Ordering::Relaxed);
         // Acquire: what the guest wrote before its doorbell is seen after it.
         if head == self.tail.load(Ordering::Acquire) {
-            if !self.look() {
+            if !self.look(memory) {
                 return Fetch::Wrong;
             }
             if head == self.tail.load(Ordering::Acquire) {
