@@ -158,9 +158,10 @@ impl Machine {
     /// # Errors
     /// What the host says where it gives no files or threads.
     pub fn new(ram: &Arc<Ram>, engine: &Arc<Engine>, input: &mut Input<'_>) -> io::Result<Self> {
-        let folder = match TempDir::new_in("/dev/shm") {
-            Ok(folder) => folder,
-            Err(_) => TempDir::new()?,
+        // In the host's memory, where files have no use for a ring, or not.
+        let folder = match input.once_in(2) {
+            true => TempDir::new()?,
+            false => TempDir::new_in("/dev/shm").or_else(|_| TempDir::new())?,
         };
         let margins = input.pick(&[Margins::Forbidden, Margins::Marked]);
         ram.begin(margins);

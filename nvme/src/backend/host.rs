@@ -4,6 +4,13 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a file may stay locked by whoever is gone already.
+const LET_GO: Duration = Duration::from_secs(1);
+/// How often a lock is tried.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Whether the file lies in the host's memory (tmpfs, ramfs): then reads and writes are copies in memory. An
 /// io_uring would hand each of them to a thread, as these file systems do not say what would block.
@@ -32,7 +39,23 @@ pub(super) fn block_on_calls(file: &File) -> io::Result<()> {
 }
 
 /// Takes a lock of the open file description on the whole file. Returns whether it was free.
+///
+/// Waits a little for another one to let go: where a process was killed, the kernel ends its rings, and closes
+/// the files that they have, only after the process is gone.
 pub(crate) fn lock_whole(file: &File, exclusive: bool) -> io::Result<bool> {
+    let by = Instant::now() + LET_GO;
+    loop {
+        if try_lock_whole(file, exclusive)? {
+            return Ok(true);
+        }
+        if Instant::now() >= by {
+            return Ok(false);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+fn try_lock_whole(file: &File, exclusive: bool) -> io::Result<bool> {
     let kind = if exclusive {
         libc::F_WRLCK
     } else {

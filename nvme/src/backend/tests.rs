@@ -52,6 +52,19 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn a_file_that_is_let_go_soon_is_waited_for() {
+    let file = file_of(4096);
+    let writer = FileBackend::open(file.path(), false).unwrap();
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| FileBackend::open(file.path(), false).map(|_| ()));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!second.is_finished());
+        drop(writer);
+        second.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_file_has_one_writer_or_many_readers() {
     let file = file_of(4096);
     let writer = FileBackend::open(file.path(), false).unwrap();

@@ -37,6 +37,12 @@ impl Controller {
         }
     }
 
+    /// Whether the flush of a shutdown runs, of one that is forgotten too.
+    #[cfg(test)]
+    pub(crate) fn is_flushing(&self) -> bool {
+        lock(&self.registers).flushing
+    }
+
     fn begin_flush(&self, epoch: u64) {
         let me = self.me.clone();
         self.drive.flush_all(move |result| {

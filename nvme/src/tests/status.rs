@@ -220,6 +220,9 @@ impl Machine {
             .engine
             .post(Box::new(move || tell.send(()).unwrap()));
         told.recv().unwrap();
+        // A flush that a later one waits for would have that meet the faults of another step.
+        let controller = &self.guest.controller;
+        eventually("the end of a flush", || !controller.is_flushing());
     }
 
     fn shown(&self) -> u32 {

@@ -1,5 +1,7 @@
 //! A driver in miniature behind a vfio-user client: memory in a memfd, and some that only messages reach.
 
+mod queues;
+
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
@@ -327,103 +329,5 @@ impl Driver {
     /// Rings by messages again.
     pub fn forget_doorbells(&mut self) {
         self.doorbells = None;
-    }
-
-    fn ring(&mut self, offset: u64, value: u32) {
-        match &self.doorbells {
-            Some(page) => page.write_all_at(&value.to_le_bytes(), offset).unwrap(),
-            None => self.set_register(offset, value),
-        }
-    }
-
-    /// Puts a command into a queue and rings.
-    fn send(&mut self, queue: usize, words: [u32; 16]) {
-        let base = [ASQ, SQ][queue];
-        let tail = self.queues[queue].tail;
-        self.put(base + u64::from(tail) * 64, words.as_bytes());
-        self.queues[queue].tail = (tail + 1) % ENTRIES;
-        self.ring(0x1000 + queue as u64 * 8, self.queues[queue].tail);
-    }
-
-    /// Waits for the next completion of a queue; its status.
-    fn complete(&mut self, queue: usize) -> u16 {
-        let base = [ACQ, CQ][queue];
-        let Queue { head, phase, .. } = self.queues[queue];
-        let at = base + u64::from(head) * 16 + 14;
-        let memory = &self.memory;
-        let status = || {
-            let mut raw = [0; 2];
-            memory.read_exact_at(&mut raw, at).unwrap();
-            u16::from_le_bytes(raw)
-        };
-        let done = || (status() & 1 == 1) == phase;
-        let came = self.client.serve(&self.remote, SOON, done).unwrap();
-        assert!(came, "no completion");
-        let status = status() >> 1;
-        let queue_state = &mut self.queues[queue];
-        queue_state.head = (head + 1) % ENTRIES;
-        queue_state.phase ^= queue_state.head == 0;
-        let head = queue_state.head;
-        self.ring(0x1004 + queue as u64 * 8, head);
-        status
-    }
-
-    fn admin(&mut self, words: [u32; 16]) {
-        self.send(0, words);
-        assert_eq!(self.complete(0), 0, "an admin command failed");
-    }
-
-    /// Identify Controller, to `at`.
-    pub fn identify(&mut self, at: u64) -> Vec<u8> {
-        let mut words = [0; 16];
-        words[0] = 6;
-        (words[6], words[7]) = (at as u32, (at >> 32) as u32);
-        words[10] = 1;
-        self.admin(words);
-        self.get(at, 4096)
-    }
-
-    pub fn make_queues(&mut self) {
-        let mut words = [0; 16];
-        (words[0], words[6]) = (5, CQ as u32);
-        (words[10], words[11]) = ((ENTRIES - 1) << 16 | 1, 1 << 16 | 0b11);
-        self.admin(words);
-        (words[0], words[6]) = (1, SQ as u32);
-        words[11] = 1 << 16 | 1;
-        self.admin(words);
-    }
-
-    /// Sends a read (2) or write (1) of `blocks` blocks.
-    pub fn submit(&mut self, opcode: u32, at: u64, block: u32, blocks: u32) {
-        self.submit_list(opcode, [at, 0], block, blocks);
-    }
-
-    fn submit_list(&mut self, opcode: u32, [first, second]: [u64; 2], block: u32, blocks: u32) {
-        let mut words = [0; 16];
-        (words[0], words[1]) = (opcode, 1);
-        (words[6], words[7]) = (first as u32, (first >> 32) as u32);
-        (words[8], words[9]) = (second as u32, (second >> 32) as u32);
-        (words[10], words[12]) = (block, blocks - 1);
-        self.send(1, words);
-    }
-
-    /// Waits for the next I/O command to end, however it does.
-    pub fn finish(&mut self) -> u16 {
-        self.complete(1)
-    }
-
-    pub fn try_transfer(&mut self, opcode: u32, at: u64, block: u32, blocks: u32) -> u16 {
-        self.submit(opcode, at, block, blocks);
-        self.finish()
-    }
-
-    pub fn transfer(&mut self, opcode: u32, at: u64, block: u32, blocks: u32) {
-        assert_eq!(self.try_transfer(opcode, at, block, blocks), 0);
-    }
-
-    /// From block 0 on, with a list of further pages.
-    pub fn transfer_list(&mut self, opcode: u32, first: u64, list: u64, blocks: u32) {
-        self.submit_list(opcode, [first, list], 0, blocks);
-        assert_eq!(self.finish(), 0);
     }
 }

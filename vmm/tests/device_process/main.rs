@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod driver;
+mod kills;
 mod process;
 
 use driver::{Driver, REMOTE};

@@ -32,11 +32,16 @@ fn command(folder: &Path) -> Command {
 
 /// A folder with a drive and its configuration.
 fn drive(id: &str) -> TempDir {
+    drive_with(id, "")
+}
+
+/// The same, with more fields of the configuration.
+fn drive_with(id: &str, fields: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
     File::create(&disk).unwrap().set_len(1 << 20).unwrap();
     let config = format!(
-        r#"{{ "type": "nvme", "id": "{id}", "namespaces": [{{ "path": "{}" }}] }}"#,
+        r#"{{ "type": "nvme", "id": "{id}", {fields} "namespaces": [{{ "path": "{}" }}] }}"#,
         disk.display()
     );
     fs::write(folder.path().join("drive.json"), config).unwrap();
@@ -51,7 +56,15 @@ impl Process {
 
     /// The same, with more options.
     pub fn start_with(id: &str, options: &[&str]) -> Self {
-        let folder = drive(id);
+        Self::start_in(drive(id), options)
+    }
+
+    /// The same, with more fields of the drive's configuration.
+    pub fn start_as(id: &str, fields: &str) -> Self {
+        Self::start_in(drive_with(id, fields), &[])
+    }
+
+    fn start_in(folder: TempDir, options: &[&str]) -> Self {
         let log = File::create(folder.path().join("log")).unwrap();
         let child = command(folder.path())
             .args(options)
@@ -59,6 +72,18 @@ impl Process {
             .spawn()
             .unwrap();
         Self { folder, child }
+    }
+
+    /// Kills it, without a chance to do anything about that.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it anew on the same drive, after it was killed.
+    pub fn restart(&mut self) {
+        let log = File::create(self.folder.path().join("log")).unwrap();
+        self.child = command(self.folder.path()).stderr(log).spawn().unwrap();
     }
 
     pub fn socket(&self) -> PathBuf {
