@@ -16,6 +16,7 @@ pub mod memory;
 pub mod page;
 pub mod picture;
 pub mod plan;
+mod prefault;
 pub mod serial_input;
 pub mod trace;
 pub mod vcpu;

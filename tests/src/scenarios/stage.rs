@@ -85,6 +85,8 @@ impl Stage {
     pub(super) fn linux(&self) -> VmConfig {
         let mut config = design::machine(&self.files.kernel);
         config.payload.initramfs = Some(self.files.initramfs.clone());
+        // In the lab host a page fault of the host while the guest takes an exception can cost the exception.
+        config.memory.prefault = true;
         config.words("console=ttyS0 quiet panic=-1 sundown.job=obey")
     }
 

@@ -22,6 +22,7 @@ use crate::device_manager::build::{BuildError, Host};
 use crate::interrupts::InterruptRouting;
 use crate::mailbox::Mailbox;
 use crate::memory::{self, ECAM, MMIO32, MemoryError};
+use crate::prefault;
 use crate::vcpu::{PowerOnState, VcpuError, VcpuMonitor, VcpuSeed, Vcpus};
 
 /// Why a machine could not be made.
@@ -140,6 +141,9 @@ impl Machine {
         };
         let (devices, space) = DeviceManager::build(&config, &host)?;
         let seeds = make_vcpus(&kvm, &vm, &template, vcpu_count)?;
+        if let (true, Some(seed)) = (config.memory.prefault, seeds.first()) {
+            prefault::map_all(&kvm, &seed.fd, &memory);
+        }
         let monitor: Arc<dyn VcpuMonitor> = mailbox.clone();
         let no_threads = |source| CreateError::Host {
             doing: "starting threads",
