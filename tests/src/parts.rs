@@ -45,6 +45,42 @@ impl Parts {
         self.folder.join("qemu/qemu-system-x86_64")
     }
 
+    /// The same for the lab host: (here, there). There is no hierarchy of libraries in it but its own.
+    ///
+    /// # Errors
+    /// When its dynamic loader cannot say what it needs.
+    pub fn qemu_files(&self, there: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+        let root = self.folder.join("qemu");
+        let libraries = root.join("usr/lib/x86_64-linux-gnu");
+        let loader = root.join("usr/lib64/ld-linux-x86-64.so.2");
+        let program = root.join("usr/bin/qemu-system-x86_64");
+        let output = Command::new(&loader)
+            .arg("--library-path")
+            .arg(&libraries)
+            .arg("--list")
+            .arg(&program)
+            .output()
+            .with_context(|| format!("could not run {}", loader.display()))?;
+        let list = String::from_utf8_lossy(&output.stdout);
+        // Lines such as `libz.so.1 => /path/libz.so.1 (0x7f…)`.
+        let needed = list
+            .lines()
+            .filter_map(|line| line.split_once("=> ")?.1.split(' ').next())
+            .map(PathBuf::from);
+        let bios =
+            ["bios-256k.bin", "vgabios.bin"].map(|name| root.join("usr/share/seabios").join(name));
+        let roms = ["linuxboot_dma.bin", "kvmvapic.bin"]
+            .map(|name| root.join("usr/share/qemu").join(name));
+        let all = [self.qemu(), program, loader].into_iter();
+        let all = all.chain(needed).chain(bios).chain(roms);
+        Ok(all
+            .filter_map(|file| {
+                let place = there.join(file.strip_prefix(&root).ok()?);
+                Some((file, place))
+            })
+            .collect())
+    }
+
     /// Debian's newest kernel, a bzImage.
     pub fn newest_vmlinuz(&self) -> PathBuf {
         self.folder.join("newest/vmlinuz")

@@ -13,6 +13,7 @@ use crate::guest::{self, GuestImage};
 use crate::host::{Job, LabHost};
 use crate::kvm::host_kvm_runs_linux;
 use crate::parts::Parts;
+use crate::scenarios::compare::{COMPARISON, Comparison};
 use crate::scenarios::figures::{FIGURES, Figure};
 use crate::scenarios::result::{Outcome, RESULTS};
 use crate::{vmlinux, workspace};
@@ -29,6 +30,10 @@ const ATTEMPTS: u32 = 3;
 const FIGURES_LIMIT: u64 = 1500;
 /// The largest machine measured has 8 GiB, all of it in use.
 const FIGURES_MEMORY_MIB: u64 = 12 << 10;
+/// The option of `scenarios` that has it compare.
+const AGAINST_QEMU: &str = "--against-qemu";
+/// Two guests, their drives, and QEMU.
+const COMPARISON_MEMORY_MIB: u64 = 5 << 10;
 
 /// Runs the scenarios of these names. Their progress appears on standard output.
 ///
@@ -104,6 +109,32 @@ pub fn measure(output: &Path) -> Result<Vec<(&'static str, Vec<Figure>)>> {
     Ok(sets)
 }
 
+/// Compares our drive with QEMU's. Returns where, and what came of it.
+///
+/// # Errors
+/// When it could not be measured.
+pub fn compare(output: &Path) -> Result<(&'static str, Comparison)> {
+    let arguments = vec![AGAINST_QEMU.to_owned()];
+    let place = if host_kvm_runs_linux().is_ok() {
+        here(&arguments, output)?;
+        "this machine"
+    } else {
+        let host = LabHost {
+            memory_mib: COMPARISON_MEMORY_MIB,
+            time_limit: Duration::from_secs(FIGURES_LIMIT),
+            ..LabHost::default()
+        };
+        in_lab(&host, arguments, output)?;
+        "the lab host, emulated"
+    };
+    let path = output.join(COMPARISON);
+    let text = fs::read(&path)
+        .with_context(|| format!("the run left no {}: see its lines above", path.display()))?;
+    let comparison = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not understood", path.display()))?;
+    Ok((place, comparison))
+}
+
 fn image() -> Result<GuestImage> {
     Ok(GuestImage {
         files: vec![(Parts::ready()?.guest_modules(), "/lib/modules".into())],
@@ -141,6 +172,7 @@ fn scenarios_binary() -> Result<PathBuf> {
 fn in_lab(host: &LabHost, arguments: Vec<String>, output: &Path) -> Result<()> {
     let parts = Parts::ready()?;
     let suites = suites_initramfs()?;
+    let with_qemu = arguments.iter().any(|argument| argument == AGAINST_QEMU);
     let job = Job {
         command: [vec!["/usr/bin/scenarios".to_owned()], arguments].concat(),
         output: output.to_owned(),
@@ -152,6 +184,14 @@ fn in_lab(host: &LabHost, arguments: Vec<String>, output: &Path) -> Result<()> {
     .file(parts.newest_vmlinuz(), "/lab/newest-vmlinuz")
     .file(&suites, "/lab/suites.cpio")
     .with_guest(image()?);
+    let job = if with_qemu {
+        let files = parts.qemu_files(Path::new("/lab/qemu"))?;
+        files
+            .into_iter()
+            .fold(job, |job, (here, there)| job.file(here, there))
+    } else {
+        job
+    };
     let end = host.run(&job);
     let _ = fs::remove_file(&suites);
     match end? {
@@ -178,6 +218,7 @@ fn here(arguments: &[String], output: &Path) -> Result<()> {
         ("--initramfs", &initramfs),
         ("--newest-kernel", &parts.newest_vmlinuz()),
         ("--suites", &suites),
+        ("--qemu", &parts.qemu()),
         ("--work", &folder.join("work")),
         ("--output", &output.to_owned()),
     ] {

@@ -1,11 +1,11 @@
 //! `cargo figures`: measures what Sundown is held to, here and in the lab host, and prints a table.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use lab::scenarios::figures;
+use lab::scenarios::{compare, figures};
 use lab::{suite, workspace};
 
 /// Measures reset times, teardown costs, resident memory and answer times.
@@ -18,6 +18,9 @@ struct Arguments {
     /// Where the figures go, as JSON [default: target/figures]
     #[arg(long)]
     output: Option<PathBuf>,
+    /// Measure our drive against QEMU's instead: 4 KiB random reads of a file in memory, same guest, same job
+    #[arg(long)]
+    against_qemu: bool,
 }
 
 fn main() -> ExitCode {
@@ -25,7 +28,12 @@ fn main() -> ExitCode {
     let output = arguments
         .output
         .unwrap_or_else(|| workspace::target().join("figures"));
-    match begin(&output) {
+    let measured = if arguments.against_qemu {
+        against_qemu(&output)
+    } else {
+        begin(&output)
+    };
+    match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -34,7 +42,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn begin(output: &std::path::Path) -> Result<()> {
+fn against_qemu(output: &Path) -> Result<()> {
+    let (place, comparison) = suite::compare(output)?;
+    compare::print(&format!("\nMeasured on {place}:"), &comparison);
+    println!("\nAs JSON: {}", output.join(compare::COMPARISON).display());
+    Ok(())
+}
+
+fn begin(output: &Path) -> Result<()> {
     for (place, set) in suite::measure(output)? {
         figures::print(&format!("\nMeasured on {place}:"), &set);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
+use lab::scenarios::compare;
 use lab::scenarios::figures::{self, Guests};
 use lab::scenarios::run::{self, Place};
 use lab::scenarios::{Files, all};
@@ -22,6 +23,9 @@ struct Arguments {
     /// Measure instead: with these guests
     #[arg(long)]
     figures: Option<Guests>,
+    /// Compare our drive with QEMU's instead
+    #[arg(long, conflicts_with = "figures")]
+    against_qemu: bool,
     /// The VMM
     #[arg(long, default_value = "/usr/bin/sundown")]
     sundown: PathBuf,
@@ -40,6 +44,9 @@ struct Arguments {
     /// The initramfs of a guest with nvme-cli, fio and file systems' programs
     #[arg(long, default_value = "/lab/suites.cpio")]
     suites: PathBuf,
+    /// QEMU, for the comparison with it
+    #[arg(long, default_value = "/lab/qemu/qemu-system-x86_64")]
+    qemu: PathBuf,
     /// A folder for drives and sockets; emptied
     #[arg(long, default_value = "/tmp/scenarios")]
     work: PathBuf,
@@ -82,6 +89,7 @@ fn begin(arguments: &Arguments) -> Result<bool> {
             initramfs: arguments.initramfs.clone(),
             newest_kernel: arguments.newest_kernel.clone(),
             suites: arguments.suites.clone(),
+            qemu: arguments.qemu.clone(),
         },
         work: arguments.work.clone(),
         output: arguments.output.clone(),
@@ -91,6 +99,10 @@ fn begin(arguments: &Arguments) -> Result<bool> {
     if let Some(guests) = arguments.figures {
         let figures = figures::measure(&place, guests)?;
         figures::write(&figures, &place.output)?;
+        return Ok(true);
+    }
+    if arguments.against_qemu {
+        compare::write(&compare::compare(&place)?, &place.output)?;
         return Ok(true);
     }
     let names = &arguments.names;

@@ -8,7 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+
+/// What the guest's init says first.
+const BOOTED: &str = "SUNDOWN: init ";
 
 /// One guest's console, on the pipes of its process.
 pub(super) struct Console {
@@ -96,6 +99,39 @@ impl Console {
     pub(super) fn lines(&self) -> Vec<String> {
         self.shared.output().lines.clone()
     }
+}
+
+/// Waits for what the guest says to the order of this number. A status other than 0 is an error.
+pub(super) fn answer(
+    console: &mut Console,
+    number: u64,
+    command: &str,
+    by: Instant,
+) -> Result<Vec<String>> {
+    let what = format!("the guest's answer to `{command}`");
+    let begin = format!("SUNDOWN: doing {number}");
+    let end = format!("SUNDOWN: did {number} ");
+    let mut said = Vec::new();
+    console.wait_for(&what, by, |line| (line == begin).then_some(()))?;
+    let status = console.wait_for(&what, by, |line| {
+        if line.starts_with(BOOTED) {
+            return Some(None);
+        }
+        let status = line
+            .strip_prefix(&end)
+            .map(|status| Some(status.trim().to_owned()));
+        if status.is_none() {
+            said.push(line.to_owned());
+        }
+        status
+    })?;
+    let status = status.with_context(|| format!("the guest was reset instead of {what}"))?;
+    ensure!(
+        status == "0",
+        "the guest's command `{command}` failed with status {status}: {}",
+        said.join(" | ")
+    );
+    Ok(said)
 }
 
 fn collect(mut output: ChildStdout, mut log: File, shared: &Shared) {

@@ -14,6 +14,7 @@ use api::events::{Event, EventKind};
 use api::report::{Cause, TeardownReport};
 use api::state::VmState;
 
+use super::console::answer;
 use super::order;
 use super::process::Sundown;
 
@@ -22,8 +23,6 @@ const READY: u8 = 2;
 /// How long the guest may take to boot, or for one answer: long before a scenario's end, as an emulated host
 /// now and then leaves a guest hanging.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What the guest's init says first.
-const BOOTED: &str = "SUNDOWN: init ";
 /// How often a machine is asked.
 const POLL: Duration = Duration::from_millis(10);
 /// How long a process may take to end once its machine is shut down.
@@ -158,8 +157,13 @@ impl Machine {
 
     /// Waits until the guest of this boot is ready for orders. A reset before that is an error.
     pub(super) fn ready(&mut self) -> Result<()> {
+        self.ready_within(PATIENCE)
+    }
+
+    /// The same for a guest that takes longer.
+    pub(super) fn ready_within(&mut self, patience: Duration) -> Result<()> {
         let boot = self.boot;
-        let by = self.deadline.min(Instant::now() + PATIENCE);
+        let by = self.deadline.min(Instant::now() + patience);
         loop {
             match self.next_event_by("the guest's boot marker", by)?.event {
                 EventKind::BootMarker {
@@ -179,34 +183,8 @@ impl Machine {
     /// Has the guest run a shell command. Returns what it printed; a status other than 0 is an error.
     pub(super) fn run(&mut self, command: &str) -> Result<Vec<String>> {
         self.order(command)?;
-        let what = format!("the guest's answer to `{command}`");
-        let (begin, end) = (
-            format!("SUNDOWN: doing {}", self.orders),
-            format!("SUNDOWN: did {} ", self.orders),
-        );
-        let mut said = Vec::new();
         let by = self.deadline.min(Instant::now() + PATIENCE);
-        let console = &mut self.process.console;
-        console.wait_for(&what, by, |line| (line == begin).then_some(()))?;
-        let status = console.wait_for(&what, by, |line| {
-            if line.starts_with(BOOTED) {
-                return Some(None);
-            }
-            let status = line
-                .strip_prefix(&end)
-                .map(|status| Some(status.trim().to_owned()));
-            if status.is_none() {
-                said.push(line.to_owned());
-            }
-            status
-        })?;
-        let status = status.with_context(|| format!("the guest was reset instead of {what}"))?;
-        ensure!(
-            status == "0",
-            "the guest's command `{command}` failed with status {status}: {}",
-            said.join(" | ")
-        );
-        Ok(said)
+        answer(&mut self.process.console, self.orders, command, by)
     }
 
     /// Gives the guest a command and does not wait for its end.

@@ -5,6 +5,7 @@
 mod actions;
 mod api_calls;
 mod behaviour;
+pub mod compare;
 mod console;
 mod cpus;
 mod data;

@@ -1,0 +1,303 @@
+//! Our drive beside QEMU's: the same guest kernel, the same initramfs, the same fio job, one after the other in
+//! the same lab host. All machines run all the time; while one works the others are idle. QEMU's drive has
+//! `ioeventfd=on`, and its file is read in either of the ways that QEMU has for a file in memory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::console::{Console, answer};
+use super::design::{Design, drive, root_port};
+use super::machine::Machine;
+use super::run::Place;
+use super::{Files, Stage};
+
+/// Where the comparison lies in the output folder: a [`Comparison`].
+pub const COMPARISON: &str = "against-qemu.json";
+
+/// Commands under way, and what of QEMU's speed is aimed at.
+const DEPTHS: [(u32, f64); 2] = [(1, 1.0), (32, 1.3)];
+/// Of the drive, all of it in memory.
+const MIB: u64 = 64;
+const MEMORY_MIB: u64 = 512;
+/// Machines are started anew so often, and measured so often each time.
+const STARTS: u32 = 2;
+const ROUNDS: u32 = 2;
+/// QEMU's ways to read a file: `aio` of its drives.
+const WAYS: [&str; 2] = ["threads", "io_uring"];
+const SECONDS: u32 = 4;
+const LIMIT: Duration = Duration::from_secs(900);
+const BOOT: Duration = Duration::from_secs(120);
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// What was measured, and what it comes to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Comparison {
+    /// What QEMU says of its version.
+    pub qemu: String,
+    /// The job, but for its depth.
+    pub job: String,
+    /// For each depth.
+    pub depths: Vec<Depth>,
+}
+
+/// One depth.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Depth {
+    /// Commands under way.
+    pub depth: u32,
+    /// Reads a second of our drive, in the order they were measured.
+    pub sundown: Vec<u64>,
+    /// The same of QEMU's, for each of its ways to read a file.
+    pub qemu: BTreeMap<String, Vec<u64>>,
+    /// Median of ours to median of QEMU's faster way.
+    pub ratio: f64,
+    /// What it should be at least.
+    pub aim: f64,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When a machine cannot be run.
+pub fn compare(place: &Place) -> Result<Comparison> {
+    let files: Files = place.files.clone();
+    let mut stage = Stage::new(files, place.work.join("compare"), LIMIT)?;
+    let job = format!(
+        "/suites/bin/fio --name=job --filename=/dev/nvme0n1 --direct=1 --rw=randread --bs=4k \
+         --ioengine=libaio --time_based --runtime={SECONDS} --thread --minimal --eta=never"
+    );
+    let mut found = DEPTHS.map(|(depth, aim)| Depth {
+        depth,
+        sundown: Vec::new(),
+        qemu: BTreeMap::new(),
+        ratio: f64::NAN,
+        aim,
+    });
+    for start in 1..=STARTS {
+        let mut ours = sundown(&mut stage)?;
+        let mut theirs = Vec::new();
+        for way in WAYS {
+            theirs.push(Qemu::start(&stage, way)?);
+        }
+        for round in 1..=ROUNDS {
+            for depth in &mut found {
+                let job = format!("{job} --iodepth={}", depth.depth);
+                let reads = iops(&ours.run(&job)?)?;
+                println!("start {start}, round {round}, depth {}:", depth.depth);
+                println!("  sundown {reads}");
+                depth.sundown.push(reads);
+                for qemu in &mut theirs {
+                    let reads = iops(&qemu.run(&job)?)?;
+                    println!("  QEMU, {} {reads}", qemu.way);
+                    depth
+                        .qemu
+                        .entry(qemu.way.to_owned())
+                        .or_default()
+                        .push(reads);
+                }
+            }
+        }
+        ours.end()?;
+    }
+    for depth in &mut found {
+        let theirs = depth.qemu.values().map(|values| median(values));
+        depth.ratio = median(&depth.sundown) / theirs.fold(f64::NAN, f64::max);
+    }
+    Ok(Comparison {
+        qemu: version(&stage.files.qemu)?,
+        job,
+        depths: found.into(),
+    })
+}
+
+/// Prints the comparison as a table.
+pub fn print(title: &str, comparison: &Comparison) {
+    println!("{title}\n{}\n{}\n", comparison.qemu, comparison.job);
+    println!("depth  {:<16}  reads/s, median (least to most)", "");
+    for depth in &comparison.depths {
+        let qemu = depth.qemu.iter();
+        let qemu = qemu.map(|(way, values)| (format!("QEMU, {way}"), values));
+        let all = std::iter::once(("sundown".to_owned(), &depth.sundown)).chain(qemu);
+        for (name, values) in all {
+            let least = values.iter().min().copied().unwrap_or_default();
+            let most = values.iter().max().copied().unwrap_or_default();
+            let median = median(values);
+            println!(
+                "{:>5}  {name:<16}  {median:.0} ({least} to {most})",
+                depth.depth
+            );
+        }
+        let Depth { ratio, aim, .. } = depth;
+        let met = if ratio >= aim { "met" } else { "MISSED" };
+        println!("       ratio to the faster {ratio:.2}, aim ≥ {aim:.1}: {met}");
+    }
+}
+
+/// Writes it to the output folder.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(comparison: &Comparison, output: &Path) -> Result<()> {
+    let path = output.join(COMPARISON);
+    let text = serde_json::to_vec_pretty(comparison).context("could not write the comparison")?;
+    fs::create_dir_all(output)
+        .and_then(|()| fs::write(&path, text))
+        .with_context(|| format!("could not write {}", path.display()))
+}
+
+/// A drive's file, all of it there.
+fn disk(stage: &Stage, name: &str) -> Result<PathBuf> {
+    let path = stage.raw_file(name, MIB)?;
+    let bytes: Vec<u8> = (0..MIB << 20).map(|at| (at >> 9) as u8 | 1).collect();
+    fs::write(&path, bytes).with_context(|| format!("could not fill {}", path.display()))?;
+    Ok(path)
+}
+
+fn sundown(stage: &mut Stage) -> Result<Machine> {
+    let mut config = stage.linux().memory_mib(MEMORY_MIB);
+    config.payload.initramfs = Some(stage.files.suites.clone());
+    let drive = drive("a", disk(stage, "sundown")?);
+    stage.launch_ready(
+        config
+            .words("sundown.drives=1")
+            .with([root_port("rp0", [drive])]),
+    )
+}
+
+/// A machine of QEMU, which ends with it.
+struct Qemu {
+    way: &'static str,
+    child: Child,
+    console: Console,
+    orders: u64,
+}
+
+impl Qemu {
+    fn start(stage: &Stage, way: &'static str) -> Result<Self> {
+        let disk = disk(stage, &format!("qemu-{way}"))?;
+        let files = &stage.files;
+        let memory = format!("{MEMORY_MIB}M");
+        let drive = format!("if=none,id=d,format=raw,aio={way},file={}", disk.display());
+        let mut child = Command::new(&files.qemu)
+            .args(["-machine", "q35", "-accel", "kvm", "-cpu", "host"])
+            .args(["-smp", "1", "-m", &memory, "-nodefaults", "-no-user-config"])
+            .args(["-display", "none", "-serial", "stdio", "-no-reboot"])
+            .arg("-kernel")
+            .arg(&files.kernel)
+            .arg("-initrd")
+            .arg(&files.suites)
+            .args([
+                "-append",
+                "console=ttyS0 quiet panic=-1 sundown.job=obey sundown.drives=1",
+            ])
+            .args(["-device", "pcie-root-port,id=rp0", "-drive", &drive])
+            .args(["-device", "nvme,drive=d,serial=a,bus=rp0,ioeventfd=on"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("could not start {}", files.qemu.display()))?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let (input, output) = input.zip(output).context("QEMU has no pipes")?;
+        let folder = stage.folder().join(format!("sundown-qemu-{way}"));
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("could not make {}", folder.display()))?;
+        let console = Console::follow(input, output, &folder.join("console.log"))?;
+        let mut qemu = Self {
+            way,
+            child,
+            console,
+            orders: 0,
+        };
+        let seen = "SUNDOWN: namespaces 1";
+        let by = Instant::now() + BOOT;
+        qemu.console
+            .wait_for("QEMU's guest", by, |line| (line == seen).then_some(()))?;
+        Ok(qemu)
+    }
+
+    fn run(&mut self, command: &str) -> Result<Vec<String>> {
+        self.orders += 1;
+        self.console
+            .type_line(&format!("{} {command}", self.orders))?;
+        let by = Instant::now() + ANSWER;
+        answer(&mut self.console, self.orders, command, by)
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // It has nothing to save.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn version(qemu: &Path) -> Result<String> {
+    let output = Command::new(qemu)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("could not run {}", qemu.display()))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.lines()
+        .next()
+        .map(str::to_owned)
+        .context("QEMU does not say its version")
+}
+
+/// Reads a second, from fio's terse output: the fields are in the manual's section of that name.
+fn iops(said: &[String]) -> Result<u64> {
+    const ERROR: usize = 4;
+    const READS: usize = 7;
+    let line = said.iter().find(|line| line.starts_with("3;fio"));
+    let line = line.with_context(|| format!("fio's result is not in {said:?}"))?;
+    let fields: Vec<_> = line.split(';').collect();
+    ensure!(
+        fields.get(ERROR) == Some(&"0"),
+        "fio ended with an error: {line}"
+    );
+    let reads = fields.get(READS).and_then(|field| field.parse().ok());
+    reads
+        .filter(|reads| *reads > 0)
+        .with_context(|| format!("fio has read nothing: {line}"))
+}
+
+fn median(values: &[u64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    let middle = values.len() / 2;
+    match values.as_slice() {
+        [] => f64::NAN,
+        all if all.len() % 2 == 1 => all[middle] as f64,
+        all => (all[middle - 1] + all[middle]) as f64 / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_second_are_the_eighth_field_of_a_job_without_error() {
+        let said = |error: &str| {
+            vec![format!(
+                "3;fio-3.39;job;0;{error};40960;10240;2560;4000;1;2"
+            )]
+        };
+        assert_eq!(iops(&said("0")).unwrap(), 2560);
+        assert!(iops(&said("5")).is_err());
+        assert!(iops(&["fio: no such file".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[3, 1, 2]), 2.0);
+        assert_eq!(median(&[4, 1, 2, 3]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
+}
