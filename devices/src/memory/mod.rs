@@ -10,6 +10,7 @@ mod map;
 mod region;
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -33,18 +34,24 @@ pub struct GuestMemory {
 #[derive(Debug, Default)]
 struct Shared {
     map: ArcSwap<MemoryMap>,
+    /// Counts changes of the map, each after it was made.
+    changes: AtomicU64,
     /// Keeps two changes from losing one another.
     changing: Mutex<()>,
 }
 
 /// The regions of a moment, taken without a lock. For the thread that took it, and for a short while:
 /// [`GuestMemory::snapshot`] is for transfers that go on elsewhere.
-pub struct View(Guard<Arc<MemoryMap>>);
+pub struct View {
+    map: Guard<Arc<MemoryMap>>,
+    /// Changes that it shows, or fewer.
+    changes: u64,
+}
 
 impl View {
     /// The same regions for as long as the caller needs them and on any thread.
     pub fn keep(&self) -> Arc<MemoryMap> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.map)
     }
 }
 
@@ -52,7 +59,7 @@ impl Deref for View {
     type Target = MemoryMap;
 
     fn deref(&self) -> &MemoryMap {
-        &self.0
+        &self.map
     }
 }
 
@@ -114,7 +121,19 @@ impl GuestMemory {
 
     /// The regions as they are now.
     pub fn view(&self) -> View {
-        View(self.shared.map.load())
+        // In this order: a change between the two makes the view one that is not current.
+        let changes = self.shared.changes.load(Ordering::Acquire);
+        View {
+            map: self.shared.map.load(),
+            changes,
+        }
+    }
+
+    /// Whether `view`, of this memory, shows the regions as they are now. Costs one load: for who keeps a view
+    /// over several accesses, and must see a region that was added before the access was asked for.
+    #[inline]
+    pub fn is_current(&self, view: &View) -> bool {
+        view.changes == self.shared.changes.load(Ordering::Acquire)
     }
 
     /// The regions as they are now, for as long as the caller needs them and on any thread.
@@ -197,7 +216,7 @@ impl GuestMemory {
         &self,
         value: T,
         at: GuestAddress,
-        order: std::sync::atomic::Ordering,
+        order: Ordering,
     ) -> Result<(), AccessError> {
         self.view().store(value, at, order)
     }
@@ -215,6 +234,7 @@ impl GuestMemory {
             .unwrap_or_else(PoisonError::into_inner);
         let (map, rest) = change(&self.shared.map.load())?;
         let before = self.shared.map.swap(Arc::new(map));
+        self.shared.changes.fetch_add(1, Ordering::Release);
         drop(changing);
         drop(before);
         Ok(rest)

@@ -1,6 +1,6 @@
 //! Regions that come and go under accesses, and memory that has to be asked for.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use super::*;
 
@@ -243,4 +243,23 @@ fn readers_never_see_half_of_a_change() {
             assert!(view.check_range(GuestAddress(0), PAGE as usize));
         }
     });
+}
+
+#[test]
+fn a_view_is_current_until_regions_come_or_go() {
+    let memory = GuestMemory::default();
+    let first = memory.view();
+    assert!(memory.is_current(&first));
+    memory.add(mapped(0, 1, Permissions::ALL)).unwrap();
+    assert!(!memory.is_current(&first));
+    let second = memory.view();
+    assert!(memory.is_current(&second));
+    let overlap = memory.add(mapped(0, 1, Permissions::ALL));
+    assert!(overlap.is_err());
+    assert!(memory.is_current(&second), "nothing changed");
+    memory.remove(0, PAGE, || {}).unwrap();
+    assert!(!memory.is_current(&second));
+    let third = memory.view();
+    memory.clear(|| {});
+    assert!(!memory.is_current(&third));
 }

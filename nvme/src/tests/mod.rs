@@ -18,6 +18,7 @@ mod machine;
 mod namespaces;
 mod queues;
 mod registers;
+mod remap;
 mod ring;
 mod selftest;
 mod sgl;

@@ -232,6 +232,7 @@ fn a_stuck_file_holds_its_full_depth_and_no_other_drive_of_its_thread() {
     let mut other = on_file(engine, &file);
     other.run(1, transfer(opcode::READ, 0, 8, DATA, 0)).unwrap();
     assert!(!guest.has_completion(1));
+    assert_eq!(guest.interrupts(1), 0, "nothing has ended");
     // In pieces that are no blocks: every short read goes on where it ended.
     for piece in pattern(63 * 512, 9).chunks(200) {
         feed.write_all(piece).unwrap();
