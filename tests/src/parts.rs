@@ -1,4 +1,4 @@
-//! What the lab is made of and does not build: QEMU, kernel, modules, busybox, lspci.
+//! What the lab is made of and does not build: QEMU, kernel, modules, firmware, busybox, lspci.
 //! `resources/lab/setup` fetches them; this runs it and knows where it puts them.
 
 use std::env;
@@ -94,6 +94,21 @@ impl Parts {
     /// A folder to lay over a guest's root, so that it has nvme-cli, fio and file systems' programs.
     pub fn suites(&self) -> PathBuf {
         self.folder.join("suites")
+    }
+
+    /// UEFI's reference implementation for QEMU's machines, to be read only.
+    pub fn ovmf(&self) -> PathBuf {
+        self.folder.join("firmware/ovmf-code.fd")
+    }
+
+    /// Where a machine of OVMF begins with its variables: to be copied.
+    pub fn ovmf_variables(&self) -> PathBuf {
+        self.folder.join("firmware/ovmf-variables.fd")
+    }
+
+    /// U-Boot for QEMU's PCs, of 64 bits, as a ROM.
+    pub fn u_boot(&self) -> PathBuf {
+        self.folder.join("firmware/u-boot.rom")
     }
 
     /// A statically linked busybox.
