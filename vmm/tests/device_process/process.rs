@@ -20,8 +20,11 @@ pub struct Process {
 }
 
 fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sundown-nvme"));
+    // It goes when the test goes, however it went.
+    let mut command = Command::new("setpriv");
     command
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(env!("CARGO_BIN_EXE_sundown-nvme"))
         .arg("--socket")
         .arg(folder.join("socket"))
         .arg("--config")
