@@ -106,7 +106,7 @@ impl Parts {
         self.folder.join("firmware/ovmf-variables.fd")
     }
 
-    /// U-Boot for QEMU's PCs, of 64 bits, as a ROM.
+    /// U-Boot for QEMU's PCs, as a ROM. The one of 64 bits tells a kernel of no memory.
     pub fn u_boot(&self) -> PathBuf {
         self.folder.join("firmware/u-boot.rom")
     }

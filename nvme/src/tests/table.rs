@@ -22,7 +22,8 @@ fn sources(folder: &Path) -> String {
 fn the_table_names_tests_that_exist() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let table = fs::read_to_string(crate_folder.join("../docs/nvme.md")).unwrap();
-    let folders = ["src", "fuzz/tests"].map(|folder| sources(&crate_folder.join(folder)));
+    let folders =
+        ["src", "fuzz/tests", "../tests/tests"].map(|folder| sources(&crate_folder.join(folder)));
     let tests = folders.concat();
     let scenarios = sources(&crate_folder.join("../tests/src/scenarios"));
     let rows = table.lines().filter(|line| line.starts_with("| "));
