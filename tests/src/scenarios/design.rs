@@ -41,11 +41,17 @@ pub(super) fn pci_bridge(
 
 /// A switch: an upstream port named `id`, and a downstream port `id-pN` for each device.
 pub(super) fn switch(id: &str, behind: impl IntoIterator<Item = Device>) -> Device {
-    let ports = behind.into_iter().enumerate().map(|(number, device)| {
-        Device(DeviceConfig::DownstreamPort(bridge(
-            format!("{id}-p{number}"),
-            [device],
-        )))
+    switch_of(id, behind.into_iter().map(|device| [device]))
+}
+
+/// The same with as many functions behind each downstream port as there are in its list.
+pub(super) fn switch_of<List>(id: &str, behind: impl IntoIterator<Item = List>) -> Device
+where
+    List: IntoIterator<Item = Device>,
+{
+    let ports = behind.into_iter().enumerate().map(|(number, devices)| {
+        let id = format!("{id}-p{number}");
+        Device(DeviceConfig::DownstreamPort(bridge(id, devices)))
     });
     Device(DeviceConfig::UpstreamPort(bridge(id, ports)))
 }

@@ -17,6 +17,7 @@ mod intx;
 mod life;
 mod links;
 mod machine;
+mod many;
 mod measure;
 mod order;
 mod pci;
@@ -85,6 +86,7 @@ pub fn all() -> Vec<Scenario> {
         suites::fio::SCENARIOS,
         suites::resets::SCENARIOS,
         suites::file_systems::SCENARIOS,
+        many::SCENARIOS,
         soak::SCENARIOS,
         data::SCENARIOS,
     ]
