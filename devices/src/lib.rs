@@ -13,3 +13,4 @@ pub mod legacy;
 pub mod lifecycle;
 pub mod memory;
 pub mod pci;
+pub mod shared_event;

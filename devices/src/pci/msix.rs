@@ -11,8 +11,7 @@
 //!    └─────────── Blocked + pending ─────────────────┘ fires once
 //! ```
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,6 +21,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{locked, read_registers, write_registers};
 use crate::interrupt::{MsiMessage, MsiRouter, Route};
+use crate::shared_event::SharedEvent;
 
 /// The largest table there can be.
 pub const MAX_VECTORS: u16 = 2048;
@@ -69,17 +69,17 @@ impl MsixLayout {
 struct Vector {
     event: EventFd,
     /// Signalled in its place: see [`Msix::connect`].
-    elsewhere: ArcSwapOption<File>,
+    elsewhere: ArcSwapOption<SharedEvent>,
     gate: AtomicU8,
 }
 
 impl Vector {
     fn send(&self) {
         // A full counter means that the interrupt is already on its way.
-        let _ = match &*self.elsewhere.load() {
-            Some(event) => (&**event).write_all(&1_u64.to_ne_bytes()),
-            None => self.event.write(1),
-        };
+        match &*self.elsewhere.load() {
+            Some(event) => event.signal(),
+            None => drop(self.event.write(1)),
+        }
     }
 
     fn signal(&self) {
@@ -241,12 +241,20 @@ impl Msix {
             .map(|vector| &vector.event)
     }
 
-    /// Has signals of `vector` written to `event`, an eventfd that does not block, in place of its own;
-    /// with `None` to its own again. For whoever has vectors beyond this process.
+    /// Has signals of `vector` written to `event`, an eventfd, in place of its own; with `None` to its own again. For whoever has vectors beyond this process.
     pub fn connect(&self, vector: u16, event: Option<OwnedFd>) {
         if let Some(vector) = self.vectors.get(usize::from(vector)) {
-            let event = event.map(|event| Arc::new(File::from(event)));
+            let event = event.map(|event| Arc::new(SharedEvent::from(event)));
             vector.elsewhere.store(event);
+        }
+    }
+
+    /// Lets whoever signals a vector that is connected elsewhere go on, where the other side holds it up.
+    pub fn let_go(&self) {
+        for vector in &self.vectors {
+            if let Some(event) = &*vector.elsewhere.load() {
+                event.empty();
+            }
         }
     }
 

@@ -40,8 +40,12 @@ impl From<Vec<u8>> for Reply {
     }
 }
 
-/// Executes a command other than VERSION and DMA_UNMAP.
-pub(super) fn execute(device: &dyn Device, message: Message) -> Result<Reply, Errno> {
+/// Executes a command other than VERSION and DMA_UNMAP of a client that takes so many `descriptors` in a message.
+pub(super) fn execute(
+    device: &dyn Device,
+    message: Message,
+    descriptors_taken: u32,
+) -> Result<Reply, Errno> {
     let Message {
         header,
         payload,
@@ -52,7 +56,7 @@ pub(super) fn execute(device: &dyn Device, message: Message) -> Result<Reply, Er
         command::DMA_MAP => map(device, payload, descriptors),
         command::DEVICE_GET_INFO => device_info(payload),
         command::DEVICE_GET_REGION_INFO => region_info(device, payload),
-        command::DEVICE_GET_REGION_IO_FDS => region_io_fds(device, payload),
+        command::DEVICE_GET_REGION_IO_FDS => region_io_fds(device, payload, descriptors_taken),
         command::DEVICE_GET_IRQ_INFO => irq_info(device, payload),
         command::DEVICE_SET_IRQS => set_irqs(device, payload, descriptors),
         command::REGION_READ => read(device, payload),
@@ -159,15 +163,15 @@ fn region_info(device: &dyn Device, payload: &[u8]) -> Result<Reply, Errno> {
     })
 }
 
-fn region_io_fds(device: &dyn Device, payload: &[u8]) -> Result<Reply, Errno> {
+fn region_io_fds(device: &dyn Device, payload: &[u8], taken: u32) -> Result<Reply, Errno> {
     let (asked, _): (RegionIoFds, _) = first(payload)?;
     let fixed = size_of::<RegionIoFds>();
     if (asked.argsz as usize) < fixed || asked.flags != 0 || asked.index >= region::COUNT {
         return Err(Errno::INVAL);
     }
-    // No more than a message can carry; what is left out is written as ever.
+    // No more than a message can carry to this client; what is left out is written as ever.
     let mut events = device.io_events(asked.index);
-    events.truncate(MOST_DESCRIPTORS as usize);
+    events.truncate(taken.min(MOST_DESCRIPTORS) as usize);
     let needed = fixed + events.len() * size_of::<IoEventFd>();
     let mut reply = RegionIoFds {
         argsz: needed as u32,

@@ -42,6 +42,8 @@ pub struct Connection<'a> {
     /// There once the version is agreed on.
     memory: Option<PeerMemory>,
     unmapping: Vec<Unmapping>,
+    /// Most descriptors that the client takes in a message.
+    descriptors_taken: u32,
     version_due: Instant,
 }
 
@@ -92,6 +94,7 @@ impl<'a> Connection<'a> {
             sender,
             memory: None,
             unmapping: Vec::new(),
+            descriptors_taken: Capabilities::default().descriptors(),
             version_due: Instant::now() + VERSION_WITHIN,
         })
     }
@@ -233,6 +236,7 @@ impl<'a> Connection<'a> {
         };
         let theirs: Capabilities = proposal.capabilities.unwrap_or_default();
         let transfer = theirs.transfer().min(ours.transfer());
+        self.descriptors_taken = theirs.descriptors();
         let memory = PeerMemory::new(self.sender.clone(), transfer);
         self.device.attach(&memory);
         self.memory = Some(memory);
@@ -242,7 +246,7 @@ impl<'a> Connection<'a> {
 
     fn execute(&self, message: Message) -> Result<(), WireError> {
         let header = message.header;
-        match commands::execute(self.device, message) {
+        match commands::execute(self.device, message, self.descriptors_taken) {
             Ok(reply) => self.succeed(&header, reply),
             Err(errno) => self.fail(&header, errno),
         }

@@ -88,7 +88,8 @@ pub trait Device {
     /// Writes to a region. All of it is inside.
     fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), Errno>;
 
-    /// Writes to a region that eventfds may stand for.
+    /// Writes to a region that eventfds may stand for now. The protocol has no way to take them back: what ends
+    /// them is the device's to say.
     fn io_events(&self, region: u32) -> Vec<IoEvent>;
 
     /// Flags ([`irq_flag`](crate::protocol::irq_flag)) and number of the interrupts of type `index`, below

@@ -1,8 +1,10 @@
 //! A driver in miniature behind a vfio-user client: memory in a memfd, and some that only messages reach.
 
+mod events;
 mod queues;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -90,6 +92,10 @@ pub struct Driver {
     queues: [Queue; 2],
     /// The page that doorbells are rung in, where they are.
     doorbells: Option<File>,
+    /// Doorbells are in memory too.
+    shadow: bool,
+    /// Eventfds by the offsets of the doorbells that they stand for.
+    events: HashMap<u64, File>,
 }
 
 impl Driver {
@@ -108,6 +114,8 @@ impl Driver {
             remote: Remote(RefCell::new(vec![0; SIZE as usize])),
             queues: Default::default(),
             doorbells: None,
+            shadow: false,
+            events: HashMap::new(),
         };
         driver.map(0, true).unwrap();
         driver.map(REMOTE, false).unwrap();

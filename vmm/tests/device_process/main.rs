@@ -164,6 +164,51 @@ fn doorbells_are_rung_in_a_page_that_the_client_maps() {
 }
 
 #[test]
+fn eventfds_stand_for_doorbells_while_their_values_are_in_memory() {
+    let process = Process::start("events");
+    let mut driver = Driver::connect(&process);
+    driver.enable(0);
+    driver.make_queues();
+    assert_eq!(driver.ask_for_events(), [0; 0], "values count");
+    driver.use_shadow();
+    assert_eq!(driver.ask_for_events(), [0x1008]);
+    driver.put(0x9000, &[7; 4096]);
+    for block in 0..100 {
+        driver.transfer(1, 0x9000, block % 40 * 8, 8);
+        // Long enough to fall asleep, now and then.
+        if block % 10 == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+    driver.spoil_events();
+    driver.transfer(2, 0xA000, 312, 8);
+    assert_eq!(driver.get(0xA000, 4096), [7; 4096]);
+    driver.reset();
+    assert_eq!(driver.ask_for_events(), [0; 0]);
+    driver.forget_events();
+    driver.enable(0);
+    driver.make_queues();
+    driver.transfer(2, 0xA000, 312, 8);
+}
+
+#[test]
+fn an_eventfd_that_blocks_holds_up_neither_drive_nor_process() {
+    let mut process = Process::start("blocks");
+    let mut driver = Driver::connect(&process);
+    let _full = [driver.connect_full_vector(0), driver.connect_full_vector(1)];
+    driver.enable(0);
+    driver.make_queues();
+    for block in 0..40 {
+        driver.transfer(1, 0x9000, block * 8, 8);
+    }
+    let mut driver = driver.reconnect(&process);
+    driver.enable(0);
+    driver.make_queues();
+    driver.transfer(2, 0xA000, 0, 8);
+    assert_eq!(process.terminate(), 0);
+}
+
+#[test]
 fn clients_that_come_and_go_leave_no_descriptors_behind() {
     let process = Process::start("goes");
     let mut driver = Driver::connect(&process);

@@ -247,6 +247,7 @@ fn eventfds_for_writes_come_with_their_places() {
     let (served, mut client) = Served::with_client();
     let file = tempfile::tempfile().unwrap();
     served.device.notes().file = Some(file.into());
+    served.device.notes().io_events = 1;
     let mut asked = RegionIoFds {
         argsz: 16,
         flags: 0,
@@ -262,6 +263,20 @@ fn eventfds_for_writes_come_with_their_places() {
     let entry = IoEventFd::read_from_bytes(&reply.payload[16..]).unwrap();
     assert_eq!((entry.offset, entry.size, entry.fd_index), (0x1008, 4, 0));
     assert_eq!(reply.descriptors.len(), 1);
+    // No more than the client takes in a message.
+    served.device.notes().io_events = 100;
+    asked.argsz = 4096;
+    let reply = ask(&mut client, io_fds, &[asked.as_bytes()]).unwrap();
+    let found = RegionIoFds::read_from_bytes(&reply.payload[..16]).unwrap();
+    assert_eq!((found.count, found.argsz), (8, 16 + 8 * 40));
+    assert_eq!(reply.descriptors.len(), 8);
+    for (number, raw) in (0..).zip(reply.payload[16..].chunks(40)) {
+        let entry = IoEventFd::read_from_bytes(raw).unwrap();
+        assert_eq!(
+            (entry.offset, entry.fd_index),
+            (0x1008 + u64::from(number) * 8, number)
+        );
+    }
 }
 
 #[test]

@@ -32,6 +32,8 @@ struct Notes {
     clients: u32,
     left: u32,
     file: Option<OwnedFd>,
+    /// Writes that it stands for.
+    io_events: u64,
     /// Memory that somebody still uses: by its first address.
     held: Vec<u64>,
     unmapped: HashMap<u64, Unmapped>,
@@ -91,16 +93,14 @@ impl Device for Seen {
     }
 
     fn io_events(&self, _: u32) -> Vec<IoEvent> {
-        let file = self
-            .0
-            .notes()
-            .file
-            .as_ref()
-            .map(|file| file.try_clone().unwrap());
-        let events = file.into_iter().map(|event| IoEvent {
-            offset: 0x1008,
+        let notes = self.0.notes();
+        let Some(file) = &notes.file else {
+            return Vec::new();
+        };
+        let events = (1..=notes.io_events).map(|number| IoEvent {
+            offset: 0x1000 + number * 8,
             size: 4,
-            event,
+            event: file.try_clone().unwrap(),
         });
         events.collect()
     }

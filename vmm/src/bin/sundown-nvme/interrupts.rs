@@ -1,12 +1,12 @@
 //! A client's interrupts: eventfds that it connects to vectors and to the pin.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::interrupt::{MsiMessage, MsiRouter, Route};
 use devices::pci::Msix;
+use devices::shared_event::SharedEvent;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use vfio_user::protocol::{irq, irq_flag};
@@ -41,9 +41,9 @@ struct State {
     /// Which vectors are connected.
     connected: Vec<bool>,
     /// What is signalled when the drive cannot be reset.
-    error: Option<File>,
+    error: Option<SharedEvent>,
     /// What is signalled before the process closes the connection.
-    request: Option<File>,
+    request: Option<SharedEvent>,
 }
 
 impl Interrupts {
@@ -100,6 +100,12 @@ impl Interrupts {
     /// Tells the client that the device is about to go.
     pub fn ask_for_release(&self) {
         signal(self.lock().request.as_ref());
+    }
+
+    /// Lets threads go on that a client holds up in a signal to it.
+    pub fn let_go(&self) {
+        self.msix.let_go();
+        self.pin.let_go();
     }
 
     /// Forgets all that a client connected.
@@ -195,7 +201,7 @@ impl Interrupts {
         match (request.action, request.data) {
             (_, IrqData::Off) | (IrqAction::Trigger, IrqData::Disconnect) => *notice = None,
             (IrqAction::Trigger, IrqData::Connect(events)) => {
-                *notice = events.into_iter().next().map(File::from);
+                *notice = events.into_iter().next().map(SharedEvent::from);
             }
             (IrqAction::Trigger, _) if chosen => signal(notice.as_ref()),
             (IrqAction::Trigger, _) => {}
@@ -209,14 +215,14 @@ impl Interrupts {
     }
 }
 
-fn signal(event: Option<&File>) {
-    if let Some(mut event) = event {
-        // A full counter has told it already.
-        let _ = event.write_all(&1_u64.to_ne_bytes());
+fn signal(event: Option<&SharedEvent>) {
+    if let Some(event) = event {
+        event.signal();
     }
 }
 
-/// Refuses descriptors that are no eventfds, and sees to it that writing to those that are never blocks.
+/// Refuses descriptors that are no eventfds. Writing to those that are does not block, as long as the client, whose
+/// they are too, leaves them so.
 fn checked(request: IrqRequest) -> Result<IrqRequest, Errno> {
     if let IrqData::Connect(events) = &request.data {
         for event in events {

@@ -2,6 +2,7 @@
 
 mod doorbells;
 mod interrupts;
+mod io_events;
 mod memory;
 mod pin;
 mod process;

@@ -2,11 +2,12 @@
 //! and fires again when the client unmasks it and the level is still high.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::interrupt::IntxLine;
+use devices::shared_event::SharedEvent;
 
 /// See the module's header.
 #[derive(Default)]
@@ -17,23 +18,34 @@ struct State {
     asserted: bool,
     masked: bool,
     /// Signalled for an interrupt.
-    trigger: Option<File>,
+    trigger: Option<Arc<SharedEvent>>,
     /// Signalled by the client to unmask.
     unmask: Option<Arc<OwnedFd>>,
 }
 
 impl State {
-    fn update(&mut self) {
-        if self.asserted && !self.masked {
-            self.send();
+    /// What is to be signalled now.
+    fn update(&mut self) -> Interrupt {
+        match self.asserted && !self.masked {
+            true => self.interrupt(),
+            false => Interrupt(None),
         }
     }
 
-    fn send(&mut self) {
-        if let Some(mut trigger) = self.trigger.as_ref() {
-            self.masked = true;
-            // A full counter means that the interrupt is already on its way.
-            let _ = trigger.write_all(&1_u64.to_ne_bytes());
+    fn interrupt(&mut self) -> Interrupt {
+        self.masked |= self.trigger.is_some();
+        Interrupt(self.trigger.clone())
+    }
+}
+
+/// An eventfd to be signalled, with no lock held.
+#[must_use]
+struct Interrupt(Option<Arc<SharedEvent>>);
+
+impl Interrupt {
+    fn send(self) {
+        if let Some(event) = self.0 {
+            event.signal();
         }
     }
 }
@@ -42,9 +54,11 @@ impl Pin {
     /// Has interrupts signalled to `event`, or to nobody. Whatever was masked before is not any more.
     pub fn connect(&self, event: Option<OwnedFd>) {
         let mut state = self.lock();
-        state.trigger = event.map(File::from);
+        state.trigger = event.map(|event| Arc::new(SharedEvent::from(event)));
         state.masked = false;
-        state.update();
+        let interrupt = state.update();
+        drop(state);
+        interrupt.send();
     }
 
     /// Has `event` unmask the pin, or nothing.
@@ -56,12 +70,23 @@ impl Pin {
     pub fn set_masked(&self, masked: bool) {
         let mut state = self.lock();
         state.masked = masked;
-        state.update();
+        let interrupt = state.update();
+        drop(state);
+        interrupt.send();
     }
 
     /// Interrupts whatever the level, as a client asks for.
     pub fn trigger(&self) {
-        self.lock().send();
+        let interrupt = self.lock().interrupt();
+        interrupt.send();
+    }
+
+    /// Lets whoever interrupts go on, where the client holds it up.
+    pub fn let_go(&self) {
+        let trigger = self.lock().trigger.clone();
+        if let Some(event) = trigger {
+            event.empty();
+        }
     }
 
     /// Forgets all that a client connected and masked.
@@ -95,12 +120,16 @@ impl IntxLine for Pin {
     fn set(&self, asserted: bool) {
         let mut state = self.lock();
         state.asserted = asserted;
-        state.update();
+        let interrupt = state.update();
+        drop(state);
+        interrupt.send();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;

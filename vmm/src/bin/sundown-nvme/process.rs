@@ -10,16 +10,18 @@ use anyhow::Context;
 use api::config::NvmeConfig;
 use devices::lifecycle::{Deadline, Device, Phases};
 use devices::memory::GuestMemory;
-use devices::pci::{Attachment, IntxPin};
+use devices::pci::{Attachment, IntxPin, PciFunction};
 use nvme::{Connections, Engine};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tracing::{info, warn};
 use vfio_user::server::{Connection, Ended};
+use vm_memory::GuestAddress;
 use vmm::device_manager::drive;
 
 use crate::doorbells::DoorbellPage;
 use crate::interrupts::Unrouted;
+use crate::io_events::ClientEvents;
 use crate::pin::Pin;
 use crate::served::ServedDrive;
 
@@ -41,9 +43,11 @@ pub fn run(
         memory: memory.clone(),
         router: Arc::new(Unrouted),
         intx: Some((IntxPin::A, Arc::clone(&pin) as _)),
-        io_events: None,
+        io_events: Some(Arc::new(ClientEvents)),
     };
     let controller = drive::controller(config, "", (queues, Attachment::Express), connections)?;
+    // To a client, addresses are offsets in the region.
+    controller.placed(0, Some(GuestAddress(0)));
     if let Some(page) = &page {
         controller.poll_doorbells(Arc::clone(page) as _);
         page.watch(&controller)

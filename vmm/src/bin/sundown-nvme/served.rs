@@ -17,6 +17,7 @@ use vfio_user::server::{Device, IoEvent, IrqRequest, MapRequest, Region, UnmapRe
 
 use crate::doorbells::DoorbellPage;
 use crate::interrupts::Interrupts;
+use crate::io_events;
 use crate::memory;
 use crate::pin::Pin;
 
@@ -66,6 +67,9 @@ impl ServedDrive {
 
     /// Brings the drive to its state after power-on, with nothing under way.
     fn rest(&self, within: Duration) -> Result<(), Errno> {
+        if let Some(interrupts) = &self.interrupts {
+            interrupts.let_go();
+        }
         let mut phases = Phases::default();
         let by = Instant::now() + within;
         let ended = self
@@ -131,8 +135,9 @@ impl Device for ServedDrive {
     }
 
     fn detach(&self) {
-        // An error is in the log; the next client finds a drive that becomes ready when it can.
-        let _ = self.rest(REST_WITHIN);
+        // An error is in the log; the next client finds a drive that becomes ready when it can. Once more, since a
+        // client that holds a thread up in a signal may have done so again.
+        let _ = self.rest(REST_WITHIN).or_else(|_| self.rest(REST_WITHIN));
         if let Some(interrupts) = &self.interrupts {
             interrupts.disconnect();
         }
@@ -202,8 +207,21 @@ impl Device for ServedDrive {
         Ok(())
     }
 
-    fn io_events(&self, _: u32) -> Vec<IoEvent> {
-        Vec::new()
+    /// Tails of queues with shadow doorbells, until the controller is reset in whatever way. A page that is mapped
+    /// needs no eventfds.
+    fn io_events(&self, index: u32) -> Vec<IoEvent> {
+        if index != region::BAR0 || self.page.is_some() {
+            return Vec::new();
+        }
+        let events = self.controller.doorbell_events().into_iter();
+        let given = events.filter_map(|(offset, event)| {
+            Some(IoEvent {
+                offset,
+                size: 4,
+                event: io_events::descriptor(&event).ok()?,
+            })
+        });
+        given.collect()
     }
 
     fn irqs(&self, index: u32) -> (u32, u32) {

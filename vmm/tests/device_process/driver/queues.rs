@@ -8,6 +8,9 @@ use super::{ACQ, ASQ, CQ, Driver, ENTRIES, Queue, SOON, SQ};
 
 impl Driver {
     fn ring(&mut self, offset: u64, value: u32) {
+        if self.shadow && self.ring_in_memory(offset, value) {
+            return;
+        }
         match &self.doorbells {
             Some(page) => page.write_all_at(&value.to_le_bytes(), offset).unwrap(),
             None => self.set_register(offset, value),
@@ -74,7 +77,7 @@ impl Driver {
         status
     }
 
-    fn admin(&mut self, words: [u32; 16]) {
+    pub(super) fn admin(&mut self, words: [u32; 16]) {
         self.send(0, words);
         assert_eq!(self.complete(0), 0, "an admin command failed");
     }
