@@ -44,6 +44,17 @@ pub enum MemoryError {
         /// The host's error.
         source: io::Error,
     },
+    /// All of it is to be faulted in, and the host has less.
+    #[error(
+        "guest memory of {mib} MiB is to be faulted in (memory.prefault), and the host has {available} MiB \
+         available, swap included: give the guest less memory, or no prefault"
+    )]
+    Prefault {
+        /// Its size.
+        mib: u64,
+        /// What the host has.
+        available: u64,
+    },
     /// The mapping was refused.
     #[error("mapping {mib} MiB of guest memory{hint}: {source}")]
     Map {
@@ -73,6 +84,9 @@ const HUGE_PAGES: &str = " in huge pages of 2 MiB (are there enough in /proc/sys
 pub fn create(config: &api::config::MemoryConfig) -> Result<GuestRam, MemoryError> {
     let mib = config.size >> 20;
     let hint = if config.hugepages { HUGE_PAGES } else { "" };
+    if config.prefault && !config.hugepages {
+        check_available(mib)?;
+    }
     let file = memfd(config).map_err(|source| MemoryError::Create { mib, hint, source })?;
     let file = Arc::new(file);
     let low = config.size.min(LOW_MEMORY_END);
@@ -102,6 +116,25 @@ pub fn create(config: &api::config::MemoryConfig) -> Result<GuestRam, MemoryErro
         regions.extend(GuestRegionMmap::new(mapping, GuestAddress(address)));
     }
     Ok(GuestRam::from_regions(regions)?)
+}
+
+/// The host kills a process that takes more memory than there is, and says so only in its own log. On a host
+/// that does not tell what it has, nothing is refused.
+fn check_available(mib: u64) -> Result<(), MemoryError> {
+    let account = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    match available_mib(&account) {
+        Some(available) if available < mib => Err(MemoryError::Prefault { mib, available }),
+        _ => Ok(()),
+    }
+}
+
+/// What `/proc/meminfo` says is there without harm to others, and in swap.
+fn available_mib(account: &str) -> Option<u64> {
+    let kib = |name: &str| {
+        let line = account.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    Some((kib("MemAvailable:")? + kib("SwapFree:").unwrap_or(0)) >> 10)
 }
 
 fn memfd(config: &api::config::MemoryConfig) -> io::Result<File> {
@@ -180,6 +213,23 @@ mod tests {
             ..config(4 << 40)
         };
         assert!(create(&config).is_err());
+    }
+
+    #[test]
+    fn more_prefault_than_the_host_has_is_refused() {
+        let config = api::config::MemoryConfig {
+            prefault: true,
+            ..config(64 << 40)
+        };
+        let error = create(&config).unwrap_err();
+        assert!(matches!(error, MemoryError::Prefault { .. }), "{error}");
+    }
+
+    #[test]
+    fn swap_counts_as_available() {
+        let account = "MemTotal: 9000 kB\nMemAvailable:    4096 kB\nSwapFree:  1024 kB\n";
+        assert_eq!(available_mib(account), Some(5));
+        assert_eq!(available_mib("MemTotal: 9000 kB\n"), None);
     }
 
     #[test]

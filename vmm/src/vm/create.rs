@@ -88,6 +88,9 @@ impl From<CreateError> for ApiError {
             CreateError::MemoryOutOfReach { .. } => {
                 ApiError::from_error(ErrorCode::OutOfRange, &error).with_field("memory.size")
             }
+            CreateError::Memory(MemoryError::Prefault { .. }) => {
+                ApiError::from_error(ErrorCode::OutOfRange, &error).with_field("memory.prefault")
+            }
             CreateError::TooManyVcpus { .. } => {
                 ApiError::from_error(ErrorCode::OutOfRange, &error).with_field("cpus.boot_vcpus")
             }
