@@ -1,9 +1,9 @@
 //! Tail doorbells that signal an eventfd each: no vCPU leaves the guest for longer than the host's kernel needs,
 //! and the I/O thread of the queue is woken by what it sleeps on anyway.
 //!
-//! The value of the doorbell is lost on that way, so only queues with shadow doorbells are connected. What is
-//! connected stays so over resets of every kind, since a change costs much: in a session without shadow
-//! doorbells a queue is disconnected before the guest hears that it has been made. Connecting and
+//! The value of the doorbell is lost on that way, so only queues with shadow doorbells are connected. A reset
+//! changes nothing; a queue that is made before its session has shadow doorbells (Linux does so) is
+//! disconnected before the guest hears that it has been made. Connecting and
 //! disconnecting is done on the control thread alone.
 
 use std::io;
@@ -92,8 +92,8 @@ impl DoorbellEvents {
         }
     }
 
-    /// The first doorbell is at `base` now, or nowhere. Once this returns, nothing is connected at its old
-    /// place any more.
+    /// The first doorbell is at `base` now, or nowhere. Once this returns, nothing more is connected at its old
+    /// place.
     pub(crate) fn placed(&self, base: Option<u64>) {
         let mut state = lock(&self.state);
         state.base = base.filter(|_| !state.released);
@@ -103,6 +103,8 @@ impl DoorbellEvents {
     pub(crate) fn connect(&self, session: &Arc<Session>, queue: &SubmissionQueue) {
         let Some(machine) = &self.machine else { return };
         let drive = &session.drive;
+        // What an earlier session connected may be at its place already.
+        *lock(&self.session) = session.weak();
         let mut state = lock(&self.state);
         let Some(base) = state.base.filter(|_| drive.engine.can_watch()) else {
             return;
@@ -129,7 +131,6 @@ impl DoorbellEvents {
         if hung.bell.ended.load(Ordering::Acquire) {
             return;
         }
-        *lock(&self.session) = session.weak();
         let at = GuestAddress(base + u64::from(queue.id) * 8);
         match machine.connect(at, &hung.bell.event) {
             Ok(()) => hung.at = Some(at),
@@ -233,10 +234,14 @@ impl Serve for Bell {
             return;
         };
         engine.post(Box::new(move || {
-            if let Some(drive) = drive.upgrade()
-                && let Err(failure) = drive.doorbell_events.disconnect(id)
-            {
+            let Some(drive) = drive.upgrade() else { return };
+            if let Err(failure) = drive.doorbell_events.disconnect(id) {
                 warn!(drive = %drive.id, queue = id, "an eventfd that nobody watches stays: {failure}");
+            }
+            // What it said meanwhile nobody heard.
+            let session = lock(&drive.doorbell_events.session).upgrade();
+            if let Some(session) = session {
+                session.schedule_all();
             }
         }));
     }

@@ -24,6 +24,8 @@ use devices::memory::GuestSlice;
 const VECTORS: usize = 1024;
 /// Zeroes written at a time where the host has no better way.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+/// What of a file in memory is allocated or punched at once: some milliseconds' work of the host's kernel.
+const PIECE: u64 = 16 << 20;
 
 /// Storage in a raw file or block device.
 #[derive(Debug)]
@@ -139,6 +141,21 @@ impl FileBackend {
     }
 }
 
+impl FileBackend {
+    /// As [`host::allocate`](allocate). The host's kernel locks a file in memory meanwhile, and who writes to it
+    /// waits: an I/O thread, which serves other drives too. So that one is done in pieces.
+    fn allocate(&self, file: &File, mode: i32, offset: u64, length: u64) -> io::Result<()> {
+        let piece = if self.in_memory { PIECE } else { length };
+        let (mut at, end) = (offset, offset + length);
+        while at < end {
+            let now = piece.min(end - at);
+            allocate(file, mode, at, now)?;
+            at += now;
+        }
+        Ok(())
+    }
+}
+
 impl Backend for FileBackend {
     fn size(&self) -> u64 {
         self.size
@@ -210,7 +227,7 @@ impl Backend for FileBackend {
         } else {
             libc::FALLOC_FL_ZERO_RANGE
         };
-        match allocate(&file, mode | libc::FALLOC_FL_KEEP_SIZE, offset, length) {
+        match self.allocate(&file, mode | libc::FALLOC_FL_KEEP_SIZE, offset, length) {
             Err(failure) if is_unsupported(&failure) => {
                 let mut at = offset;
                 while at < offset + length {
@@ -226,7 +243,7 @@ impl Backend for FileBackend {
 
     fn deallocate(&self, offset: u64, length: u64) -> io::Result<()> {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        match allocate(&*self.file()?, mode, offset, length) {
+        match self.allocate(&*self.file()?, mode, offset, length) {
             // Deallocation is a hint: where it is impossible the data just stays.
             Err(failure) if is_unsupported(&failure) => Ok(()),
             other => other,

@@ -150,6 +150,8 @@ impl Controller {
     fn connect_doorbells(&self) {
         if let Some(session) = self.session.load_full() {
             session.connect_doorbells();
+            // One that rang before an eventfd knew this session was heard by nobody.
+            session.schedule_all();
         }
     }
 

@@ -1,7 +1,7 @@
 //! A lane: one drive's calls that may block long (deallocation; reads and writes where they cannot go through
 //! a ring), few at a time, on threads made on demand. A stuck drive fills its own lane and nobody else's.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -26,8 +26,8 @@ pub(crate) struct Lane {
 struct State {
     threads: u32,
     idle: u32,
-    /// By their tickets, ascending.
-    waiting: VecDeque<(Ticket, Job)>,
+    /// In the order of their tickets. A reset may withdraw thousands, from wherever they stand.
+    waiting: BTreeMap<Ticket, Job>,
     last: Ticket,
 }
 
@@ -50,7 +50,7 @@ impl Lane {
         let mut state = lock(&self.state);
         state.last.0 += 1;
         let ticket = state.last;
-        state.waiting.push_back((ticket, job));
+        state.waiting.insert(ticket, job);
         if state.idle as usize >= state.waiting.len() {
             self.arrived.notify_one();
         } else if state.threads < self.width {
@@ -64,8 +64,7 @@ impl Lane {
     /// Forgets a job that waits. One that has begun goes on.
     pub(crate) fn withdraw(&self, ticket: Ticket) {
         let mut state = lock(&self.state);
-        let at = (state.waiting).binary_search_by_key(&ticket, |(ticket, _)| *ticket);
-        let job = at.ok().and_then(|at| state.waiting.remove(at));
+        let job = state.waiting.remove(&ticket);
         // A job may own what comes back here when dropped.
         drop(state);
         drop(job);
@@ -100,7 +99,7 @@ impl Lane {
     fn work(&self, linger: Duration) {
         let mut state = lock(&self.state);
         loop {
-            if let Some((_, job)) = state.waiting.pop_front() {
+            if let Some((_, job)) = state.waiting.pop_first() {
                 drop(state);
                 job();
                 state = lock(&self.state);

@@ -60,6 +60,11 @@ impl Session {
                     doorbells::complain(self, queue.id, Event::InvalidDoorbellValue);
                     break;
                 }
+                // The region may have been away and come back since the burst began.
+                Fetch::Failed if !self.drive.memory.is_current(&memory) => {
+                    memory = self.drive.memory.view();
+                    continue;
+                }
                 Fetch::Failed => {
                     self.fail("a submission queue entry cannot be read");
                     break;

@@ -268,7 +268,7 @@ fn a_drive_enabled_after_a_shutdown_without_a_reset_is_in_use_again() {
 #[test]
 fn a_shutdown_begun_while_disabled_does_not_end_what_is_enabled_meanwhile() {
     let mut config = config(vec![TestBackend::new(DISK)]);
-    config.behaviour.shutdown.latency = Duration::from_millis(20).into();
+    config.behaviour.shutdown.latency = Duration::from_millis(300).into();
     let mut guest = Guest::with(config);
     guest.write(offset::CC, ENABLE & !1 | 1 << 14);
     assert_eq!(guest.shst(), 1);
@@ -276,7 +276,7 @@ fn a_shutdown_begun_while_disabled_does_not_end_what_is_enabled_meanwhile() {
     assert_eq!(guest.shst(), 0);
     guest.create_pair(1);
     // Past the moment at which it would have ended.
-    std::thread::sleep(Duration::from_millis(40));
+    std::thread::sleep(Duration::from_millis(350));
     assert_eq!(guest.shst(), 0);
     guest.create_pair(2);
 }
