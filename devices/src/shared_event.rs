@@ -36,12 +36,12 @@ impl SharedEvent {
         }
     }
 
-    /// Takes what the counter has, without waiting: who waits to signal it goes on.
-    pub fn empty(&self) {
+    /// Takes what the counter has, without waiting: who waits to signal it goes on. Returns whether it had
+    /// something.
+    pub fn empty(&self) -> bool {
         let mut counter = [0; 8];
         let into = &mut [IoSliceMut::new(&mut counter)];
-        // An empty one has nothing to take.
-        let _ = preadv2(&self.0, into, NOWHERE, ReadWriteFlags::NOWAIT);
+        preadv2(&self.0, into, NOWHERE, ReadWriteFlags::NOWAIT).is_ok_and(|read| read > 0)
     }
 }
 

@@ -1,8 +1,6 @@
 //! The interrupt pin towards a client: a level here, an eventfd there. It masks itself with each interrupt,
 //! and fires again when the client unmasks it and the level is still high.
 
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -106,7 +104,7 @@ impl Pin {
         let Some(event) = self.waker().and_then(|event| event.try_clone().ok()) else {
             return;
         };
-        if File::from(event).read_exact(&mut [0; 8]).is_ok() {
+        if SharedEvent::from(event).empty() {
             self.set_masked(false);
         }
     }
@@ -128,6 +126,8 @@ impl IntxLine for Pin {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Read;
     use std::io::Write;
 
     use rustix::event::{EventfdFlags, eventfd};
