@@ -32,10 +32,6 @@ const FILE: u64 = 256 << 20;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // Run by `cargo test --benches`: nothing to test.
-    if arguments.iter().any(|argument| argument == "--test") {
-        return;
-    }
     let value = |name: &str| {
         let at = arguments.iter().position(|argument| argument == name)?;
         arguments.get(at + 1)
@@ -43,6 +39,11 @@ fn main() {
     let number = |name: &str| value(name).map(|text| text.parse().expect("a number"));
     if let Some(count) = number("--count") {
         counted(count, number("--depth").unwrap_or(32));
+        return;
+    }
+    // So says `cargo bench`; run by `cargo test --benches` there is nothing to test.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("the benchmark is run by `cargo bench -p nvme`");
         return;
     }
     let engine = Engine::new(NonZeroUsize::new(1)).expect("an engine");
@@ -114,9 +115,25 @@ fn empty(engine: &Arc<Engine>) -> Vec<Value> {
 /// In memory (tmpfs), and where temporary files are: the page cache of a file system, on most hosts.
 fn files(engine: &Arc<Engine>) -> Value {
     let folders = [PathBuf::from("/dev/shm"), std::env::temp_dir()];
-    let there = folders.iter().filter(|folder| folder.is_dir());
+    let there = folders.iter().filter(|folder| match room(folder) {
+        Some(bytes) if bytes >= 2 * FILE => true,
+        _ => {
+            println!(
+                "\nno room for two files of {} MiB in {}",
+                FILE >> 20,
+                folder.display()
+            );
+            false
+        }
+    });
     let row = |folder: &PathBuf| (folder.display().to_string(), file(engine, folder).into());
     Value::Object(there.map(row).collect())
+}
+
+/// What may be written to a folder, in bytes.
+fn room(folder: &Path) -> Option<u64> {
+    let file_system = rustix::fs::statvfs(folder).ok()?;
+    Some(file_system.f_bavail * file_system.f_frsize)
 }
 
 /// A file in `folder`, against the shortest loop that reads it.

@@ -12,6 +12,7 @@ pub mod acts;
 pub mod behaviour;
 pub mod commands;
 pub mod corpus;
+mod guard;
 pub mod input;
 pub mod machine;
 pub mod ram;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use nvme::Engine;
 
+pub use guard::Guard;
 use input::Input;
 use machine::Machine;
 use ram::Ram;

@@ -3,16 +3,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use nvme_fuzz::{Endings, Place, corpus, random::Random};
+use nvme_fuzz::{Endings, Guard, Place, corpus, random::Random};
 
-/// How long a game may take before it counts as hung.
-const HUNG: Duration = Duration::from_secs(120);
 /// How often there is a line of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -38,50 +34,22 @@ struct Arguments {
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let games = Arc::new(AtomicU64::new(0));
-    abort_on_panic();
-    watch(&games);
+    let guard = Guard::set();
     let place = Place::new().context("no memory or threads to play with")?;
     if arguments.replay.is_empty() {
-        run(&arguments, &place, &games)?;
+        run(&arguments, &place, &guard)?;
     }
     for path in &arguments.replay {
         let game =
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        games.fetch_add(1, Ordering::Relaxed);
+        guard.begin();
         let endings = place.play(&game).context("the game cannot be played")?;
         println!("{}: {} kinds of endings", path.display(), endings.len());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ends the process at once, whichever thread it was.
-fn abort_on_panic() {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        before(panic);
-        std::process::abort();
-    }));
-}
-
-/// Ends the process when no game ends any more.
-fn watch(games: &Arc<AtomicU64>) {
-    let games = Arc::clone(games);
-    std::thread::spawn(move || {
-        let mut last = u64::MAX;
-        loop {
-            let now = games.load(Ordering::Relaxed);
-            if now == last {
-                eprintln!("game {now} does not end");
-                std::process::abort();
-            }
-            last = now;
-            std::thread::sleep(HUNG);
-        }
-    });
-}
-
-fn run(arguments: &Arguments, place: &Place, count: &AtomicU64) -> Result<()> {
+fn run(arguments: &Arguments, place: &Place, guard: &Guard) -> Result<()> {
     let kept = arguments.out.join("corpus");
     std::fs::create_dir_all(&kept).with_context(|| format!("cannot make {}", kept.display()))?;
     let current = arguments.out.join("current.game");
@@ -104,7 +72,7 @@ fn run(arguments: &Arguments, place: &Place, count: &AtomicU64) -> Result<()> {
         let game = from_outside.unwrap_or_else(|| corpus::next(&mut random, &games));
         std::fs::write(&current, &game)
             .with_context(|| format!("cannot write {}", current.display()))?;
-        let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = guard.begin();
         let found = place.play(&game).context("the game cannot be played")?;
         let before = endings.len();
         endings.extend(found);
@@ -122,7 +90,7 @@ fn run(arguments: &Arguments, place: &Place, count: &AtomicU64) -> Result<()> {
             );
         }
     }
-    let number = count.load(Ordering::Relaxed);
+    let number = guard.games();
     println!(
         "{number} games from seed {} in {:.0} s, {} kinds of endings: nothing wrong",
         arguments.seed,

@@ -4,15 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use nvme_fuzz::random::Random;
-use nvme_fuzz::{Place, corpus};
+use nvme_fuzz::{Guard, Place, corpus};
 
 /// New games, made of nothing and of the kept ones.
 const NEW: usize = 150;
-/// Long before this a game counts as hung.
-const HUNG: Duration = Duration::from_secs(120);
 
 fn kept() -> Vec<(std::path::PathBuf, Vec<u8>)> {
     corpus::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")).unwrap()
@@ -21,11 +18,7 @@ fn kept() -> Vec<(std::path::PathBuf, Vec<u8>)> {
 #[test]
 fn no_guest_has_the_drive_panic_hang_or_reach_beyond_its_memory() {
     // On the drive's threads a panic would be one of a test that passes.
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        before(panic);
-        std::process::abort();
-    }));
+    let guard = Guard::set();
     let place = Place::new().unwrap();
     let kept = kept();
     let mut games: Vec<_> = kept.iter().map(|(_, game)| game.clone()).collect();
@@ -37,14 +30,14 @@ fn no_guest_has_the_drive_panic_hang_or_reach_beyond_its_memory() {
         });
     }
     for (number, game) in games.iter().enumerate() {
-        let started = Instant::now();
+        let _ = guard.begin();
         let name = kept.get(number).map(|(path, _)| path.display());
         println!(
-            "game {number} {}",
+            "game {} {}",
+            number + 1,
             name.map_or_else(String::new, |name| name.to_string())
         );
         endings.extend(place.play(game).unwrap());
-        assert!(started.elapsed() < HUNG, "game {number} took too long");
     }
     // The games get somewhere: commands succeed and fail in many ways, at both kinds of queues.
     let succeeded = |at_admin| {

@@ -41,7 +41,7 @@ pub fn run(scenarios: &[Scenario], place: &Place) -> Result<Vec<Outcome>> {
     for (number, scenario) in scenarios.iter().enumerate() {
         println!("[{}/{}] {}", number + 1, scenarios.len(), scenario.name);
         let outcome = if Instant::now() < end {
-            run_until_it_passes(scenario, place)
+            run_until_it_passes(scenario, place, end)
         } else {
             not_run(scenario, place.limit)
         };
@@ -73,13 +73,15 @@ fn not_run(scenario: &Scenario, limit: Duration) -> Outcome {
     }
 }
 
-/// Tries as often as the place allows. That a scenario failed before it passed stands in its notes.
-fn run_until_it_passes(scenario: &Scenario, place: &Place) -> Outcome {
+/// Tries as often as the place allows, and not again after `end`. That a scenario failed before it passed
+/// stands in its notes.
+fn run_until_it_passes(scenario: &Scenario, place: &Place, end: Instant) -> Outcome {
     let mut failures = Vec::new();
     for attempt in 1..place.attempts {
         let outcome = run_one(scenario, place);
-        let Some(error) = &outcome.error else {
-            return noting(outcome, failures);
+        let error = match &outcome.error {
+            Some(error) if Instant::now() < end => error,
+            _ => return noting(outcome, failures),
         };
         println!("    FAILED, {:.1} s; once more. {error}", outcome.seconds);
         let first = error.lines().next().unwrap_or_default();

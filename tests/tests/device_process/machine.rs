@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use lab::artifacts::build_here;
 use lab::guest::{self, GuestImage};
 use lab::parts::Parts;
@@ -98,9 +100,7 @@ impl Ending {
 
     /// Asks it to end, as a service manager does.
     pub fn terminate(&self) {
-        let id = self.0.id().to_string();
-        let killed = Command::new("kill").args(["-TERM", &id]).status().unwrap();
-        assert!(killed.success());
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
     }
 }
 

@@ -7,6 +7,8 @@ use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use tempfile::TempDir;
 
 /// A wait that ends long before in every test that passes.
@@ -143,9 +145,7 @@ impl Process {
 
     /// Ends it as a service manager does; its exit code.
     pub fn terminate(&mut self) -> i32 {
-        let id = self.child.id().to_string();
-        let killed = Command::new("kill").args(["-TERM", &id]).status().unwrap();
-        assert!(killed.success());
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
