@@ -15,21 +15,24 @@ pub(in crate::scenarios) const SCENARIOS: &[Scenario] = &[Scenario::new(
 
 const REBOOTS: u32 = 10;
 
+const EXT4_MIB: u64 = 24;
+/// The smallest that mkfs.xfs makes.
+const XFS_MIB: u64 = 320;
+
 /// Mounts both.
-const MOUNT: &str =
-    "mkdir -p /ext4 /xfs && mount -t ext4 /dev/nvme0n1 /ext4 && mount -t xfs /dev/nvme1n1 /xfs";
+const MOUNT: &str = "mkdir -p /ext4 /xfs && mount -t ext4 $ext4 /ext4 && mount -t xfs $xfs /xfs \
+                     || { dmesg | tail -n 12; false; }";
 
 fn file_systems(stage: &mut Stage) -> Result<()> {
     let devices = [
-        root_port("rp0", [drive("ext4", stage.raw_file("ext4", 24)?)]),
-        // The smallest that mkfs.xfs makes.
-        root_port("rp1", [drive("xfs", stage.raw_file("xfs", 320)?)]),
+        root_port("rp0", [drive("ext4", stage.raw_file("ext4", EXT4_MIB)?)]),
+        root_port("rp1", [drive("xfs", stage.raw_file("xfs", XFS_MIB)?)]),
     ];
     let mut machine = guest(stage, Kernel::Stock, 2, devices)?;
+    find_drives(&mut machine)?;
     // Blocks of a page: with smaller ones a full ext4 that is reset may hold blocks beyond the end of a file,
     // which e2fsck finds, since the kernel counts a page as written that is so in part.
-    machine
-        .run("/suites/bin/mke2fs -q -t ext4 -b 4096 /dev/nvme0n1 && mkfs.xfs -q /dev/nvme1n1")?;
+    machine.run("/suites/bin/mke2fs -q -t ext4 -b 4096 $ext4 && mkfs.xfs -q $xfs")?;
     machine.run(MOUNT)?;
     // ext4 until it is full; of XFS as much.
     machine.run(
@@ -51,13 +54,24 @@ fn file_systems(stage: &mut Stage) -> Result<()> {
         machine.reboot()?;
         machine.ready()?;
         enter(&mut machine)?;
+        find_drives(&mut machine)?;
         machine.run(MOUNT)?;
         check(&mut machine, number)?;
         machine.run("head -c 1048576 /dev/urandom >/run/block")?;
     }
+    machine.run("umount /ext4 /xfs && e2fsck -fn $ext4 && xfs_repair -n $xfs 2>&1")?;
+    end_without_complaint(machine, &["EXT4-fs (nvme", "XFS (nvme"])
+}
+
+/// Which is which, by their size: Linux probes drives side by side, and the first one to be there is nvme0.
+fn find_drives(machine: &mut Machine) -> Result<()> {
+    let sectors = EXT4_MIB << 11;
     machine
-        .run("umount /ext4 /xfs && e2fsck -fn /dev/nvme0n1 && xfs_repair -n /dev/nvme1n1 2>&1")?;
-    end_without_complaint(machine, &["EXT4-fs (nvme0n1)", "XFS (nvme1n1)"])
+        .run(&format!(
+            "for block in /sys/block/nvme*n1; do case $(cat $block/size) in \
+             {sectors}) ext4=/dev/${{block##*/}} ;; *) xfs=/dev/${{block##*/}} ;; esac; done"
+        ))
+        .map(drop)
 }
 
 fn check(machine: &mut Machine, number: u32) -> Result<()> {
