@@ -135,6 +135,35 @@ fn only_what_is_aligned_goes_past_the_page_cache() {
     assert!(backend.ring_file(4096).is_none());
 }
 
+/// Clears from an offset, so many bytes.
+type Clear = fn(&FileBackend, u64, u64) -> io::Result<()>;
+
+/// In memory a range is punched in pieces: all of it, and nothing beside it.
+#[test]
+fn a_large_range_of_a_file_in_memory_is_cleared_to_its_last_block() {
+    const SIZE: usize = 40 << 20;
+    let memory = rustix::fs::memfd_create("drive", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&memory, SIZE as u64).unwrap();
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    let backend = FileBackend::open(Path::new(&path), false).unwrap();
+    let clears: [Clear; 3] = [
+        |backend, at, length| backend.deallocate(at, length),
+        |backend, at, length| backend.write_zeroes(at, length, true),
+        |backend, at, length| backend.write_zeroes(at, length, false),
+    ];
+    for clear in clears {
+        let mut bytes = vec![0xA5_u8; SIZE];
+        let all = [VolatileSlice::from(&mut bytes[..])];
+        backend.write(0, &all, Durability::Cached).unwrap();
+        let cleared = 4096..SIZE - 4096;
+        clear(&backend, cleared.start as u64, cleared.len() as u64).unwrap();
+        backend.read(0, &all).unwrap();
+        assert!(bytes[cleared.clone()].iter().all(|byte| *byte == 0));
+        assert!(bytes[..cleared.start].iter().all(|byte| *byte == 0xA5));
+        assert!(bytes[cleared.end..].iter().all(|byte| *byte == 0xA5));
+    }
+}
+
 #[test]
 fn a_file_in_memory_is_read_at_once_and_one_on_a_disk_is_not() {
     let memory = rustix::fs::memfd_create("drive", rustix::fs::MemfdFlags::CLOEXEC).unwrap();

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::device_manager::teardown::tests::oracle::{Machine, machines};
 use crate::device_manager::teardown::{
-    Graph, Node, Request, Stamp, Target, Teardown, TeardownRun, Unobserved, guest_ready, predict,
+    Graph, Request, Stamp, Target, Teardown, TeardownRun, Unobserved, guest_ready, predict,
     vcpus_resumed,
 };
 use TeardownPolicy::{Completion, Cookie, Serial};
@@ -202,28 +202,6 @@ fn a_removed_device_is_not_called_and_keeps_nobody_waiting() {
     assert!(order.is_empty(), "{}", all(&order));
 }
 
-/// The machine, in which some devices ask for their parents' locks.
-fn locked(machine: &Machine, locking: &[bool]) -> Machine {
-    let mut graph = Graph::new();
-    for (node, &parent_lock) in machine.graph.nodes().iter().zip(locking) {
-        let node = Node {
-            parent_lock,
-            ..node.clone()
-        };
-        graph.add(node).unwrap();
-    }
-    for consumer in 0..graph.len() {
-        for &supplier in machine.graph.suppliers(consumer) {
-            graph.link(consumer, supplier, false).unwrap();
-        }
-    }
-    graph.set_order(machine.graph.order().to_vec()).unwrap();
-    Machine {
-        graph,
-        costs: machine.costs.clone(),
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -236,7 +214,7 @@ proptest! {
         locking in prop::collection::vec(prop::bool::weighted(0.3), 12),
         workers in 1..5_u16,
     ) {
-        let machine = locked(&machine, &locking);
+        let machine = machine.locked(&locking);
         for policy in POLICIES {
             let violations = check(&predicted(&machine, policy, workers));
             prop_assert!(violations.is_empty(), "{policy:?}: {}", all(&violations));

@@ -89,6 +89,25 @@ impl Machine {
     pub fn at(&self, id: &str) -> usize {
         self.graph.find(id).unwrap()
     }
+
+    /// The same, in which these devices are shut down with their parents locked.
+    pub fn locked(self, locking: &[bool]) -> Self {
+        let mut graph = Graph::new();
+        for (node, &parent_lock) in self.graph.nodes().iter().zip(locking) {
+            let node = Node {
+                parent_lock,
+                ..node.clone()
+            };
+            graph.add(node).unwrap();
+        }
+        for consumer in 0..graph.len() {
+            for &supplier in self.graph.suppliers(consumer) {
+                graph.link(consumer, supplier, false).unwrap();
+            }
+        }
+        graph.set_order(self.graph.order().to_vec()).unwrap();
+        Self { graph, ..self }
+    }
 }
 
 /// Random machines of up to `devices` devices with costs of up to `most`. With `shuffled`, the list is
@@ -100,23 +119,8 @@ pub fn machines(devices: usize, most: Duration, shuffled: bool) -> impl Strategy
 /// [`machines`] in which some devices are shut down with their parents locked.
 pub fn locking_machines(devices: usize, most: Duration) -> impl Strategy<Value = Machine> {
     let locking = prop::collection::vec(prop::bool::weighted(0.4), devices);
-    (machines(devices, most, false), locking).prop_map(|(mut machine, locking)| {
-        let mut graph = Graph::new();
-        for (node, parent_lock) in machine.graph.nodes().iter().zip(locking) {
-            let node = Node {
-                parent_lock,
-                ..node.clone()
-            };
-            graph.add(node).unwrap();
-        }
-        for consumer in 0..graph.len() {
-            for &supplier in machine.graph.suppliers(consumer) {
-                graph.link(consumer, supplier, false).unwrap();
-            }
-        }
-        machine.graph = graph;
-        machine
-    })
+    (machines(devices, most, false), locking)
+        .prop_map(|(machine, locking)| machine.locked(&locking))
 }
 
 /// [`machines`] of so many devices.
