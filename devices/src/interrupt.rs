@@ -35,3 +35,20 @@ pub trait IntxLine: Send + Sync {
     /// Says whether this function asserts the line. The line is high while any function asserts it.
     fn set(&self, asserted: bool);
 }
+
+/// A level-triggered line that an eventfd asserts, until the guest ends the interrupt. For devices that are not in
+/// this process; those share lines with devices that are.
+pub trait ResampledLine: Send + Sync {
+    /// Has a signal of `trigger` assert the line. When the guest ends the interrupt, the line is deasserted and
+    /// `resample` signalled: whoever still has a reason to interrupt signals `trigger` again.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn connect(&self, trigger: &EventFd, resample: &EventFd) -> io::Result<()>;
+
+    /// Ends that, and deasserts the line.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn disconnect(&self, trigger: &EventFd) -> io::Result<()>;
+}

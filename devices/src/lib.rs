@@ -2,8 +2,9 @@
 //! (guest memory, interrupts, events), the legacy devices of a PC, and the PCI hierarchy.
 //!
 //! This crate knows no KVM and no configuration file. Everything a device needs from the machine
-//! comes through the small traits in [`interrupt`], [`io_event`], [`memory`] and [`event`].
+//! comes through the small traits in [`interrupt`], [`io_event`], [`direct_map`], [`memory`] and [`event`].
 
+pub mod direct_map;
 pub mod event;
 pub mod guest_acts;
 pub mod interrupt;

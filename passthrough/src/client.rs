@@ -1,0 +1,202 @@
+//! The VFIO device interface: what the kernel offers for a device that is bound to `vfio-pci`, and a vfio-user
+//! server for one that it emulates.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use devices::lifecycle::Deadline;
+use vm_memory::MmapRegion;
+use vmm_sys_util::eventfd::EventFd;
+
+/// Numbers of the regions of a PCI device, as VFIO counts them; BARs are 0 to 5.
+pub mod region {
+    /// The expansion ROM.
+    pub const ROM: u32 = 6;
+    /// Configuration space.
+    pub const CONFIG: u32 = 7;
+}
+
+/// A part of a region that can be mapped. Both are multiples of the page size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Area {
+    /// Where it begins in the region, in bytes.
+    pub offset: u64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A region of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Region {
+    /// Its size in bytes; 0 where the device has no such region.
+    pub size: u64,
+    /// It can be read.
+    pub readable: bool,
+    /// It can be written.
+    pub writable: bool,
+    /// The parts that can be mapped, in order and without overlap.
+    pub areas: Vec<Area>,
+}
+
+/// How a PCI device interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IrqType {
+    /// By its pin. Masks itself when it is triggered.
+    Intx,
+    /// MSI.
+    Msi,
+    /// MSI-X.
+    Msix,
+}
+
+/// Writes to a region that an eventfd stands for: see [`Client::io_events`].
+#[derive(Clone, Debug)]
+pub struct IoEvent {
+    /// Where in the region.
+    pub offset: u64,
+    /// What is signalled.
+    pub event: Arc<EventFd>,
+}
+
+/// Why the device did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The kernel or the server refused. The device goes on.
+    #[error("{device}: {doing}: {source}")]
+    Refused {
+        /// The device, as the user named it.
+        device: String,
+        /// What was being done.
+        doing: String,
+        /// Its error.
+        source: io::Error,
+    },
+    /// It did not answer in time. Whatever it was asked for may still happen.
+    #[error("{device}: {doing}: no answer within {} ms", after.as_millis())]
+    TimedOut {
+        /// The device.
+        device: String,
+        /// What was being done.
+        doing: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// It is gone: unplugged, or the server has died.
+    #[error("{device} is gone: {reason}")]
+    Gone {
+        /// The device.
+        device: String,
+        /// How that was noticed.
+        reason: String,
+    },
+}
+
+/// Is told what becomes of a device, on any thread. Must not block.
+pub trait Observer: Send + Sync {
+    /// The device is gone or does not answer: all reads are all-ones from now on.
+    fn gone(&self, reason: &str);
+
+    /// The device is back. The guest sees it again from its next boot on.
+    fn back(&self);
+
+    /// Something that a user should know of.
+    fn warn(&self, message: &str);
+}
+
+/// A device of the kernel or of a server. Guest memory is given to it when it is opened, and stays.
+///
+/// Methods may be called by several threads at once. None of them holds a lock over a system call that can block,
+/// and all return: with an error where nobody answers in time.
+pub trait Client: Send + Sync {
+    /// The device as the user named it: an address in the host, or a socket.
+    fn name(&self) -> &str;
+
+    /// The region `index`; one that the device does not have is empty. Known since the device was opened.
+    fn region(&self, index: u32) -> &Region;
+
+    /// How many interrupts of this type there are. Known since the device was opened.
+    fn irqs(&self, irq: IrqType) -> u32;
+
+    /// Reads from a region. All of it is inside.
+    ///
+    /// # Errors
+    /// `data` is undefined then: the caller makes all-ones of it.
+    fn read(&self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), ClientError>;
+
+    /// Writes to a region. All of it is inside. May return before the write has had its effect; writes and reads
+    /// of one thread have theirs in order.
+    ///
+    /// # Errors
+    /// The write may have been lost.
+    fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError>;
+
+    /// Maps an area that [`Client::region`] names.
+    ///
+    /// # Errors
+    /// The host refuses: the area is reached by [`Client::read`] and [`Client::write`].
+    fn map(&self, region: u32, area: Area) -> io::Result<MmapRegion>;
+
+    /// Has interrupts of `irq` from `first` on signal these eventfds, `None` for no signal. Turns the type on, with
+    /// all vectors that the device has, where it is off; others of them stay as they are, or without a signal.
+    ///
+    /// # Errors
+    /// None of them is connected anew.
+    fn connect(
+        &self,
+        irq: IrqType,
+        first: u32,
+        events: &[Option<BorrowedFd<'_>>],
+    ) -> Result<(), ClientError>;
+
+    /// Turns a type off: nothing signals any more once this returns.
+    ///
+    /// # Errors
+    /// The device may still signal.
+    fn disconnect(&self, irq: IrqType) -> Result<(), ClientError>;
+
+    /// Masks or unmasks the pin. Masked, it stays pending in the device.
+    ///
+    /// # Errors
+    /// It stays as it was.
+    fn set_pin_masked(&self, masked: bool) -> Result<(), ClientError>;
+
+    /// Has every signal of `event` unmask the pin, as long as the pin is connected: the guest has ended its
+    /// interrupt. `None` ends that.
+    ///
+    /// # Errors
+    /// The caller has to unmask the pin itself.
+    fn unmask_pin_by(&self, event: Option<&Arc<EventFd>>) -> Result<(), ClientError>;
+
+    /// Writes to `region` that eventfds may stand for now, whatever their value. Asked again when the guest's
+    /// driver has set the device up. None from most.
+    fn io_events(&self, region: u32) -> Vec<IoEvent>;
+
+    /// Whether the device can be reset by itself.
+    fn can_reset(&self) -> bool;
+
+    /// Resets the device to its state after power-on, and returns when that is done or has failed: at `by` at the
+    /// latest where whoever answers is not the kernel, whose reset cannot be called off.
+    ///
+    /// # Errors
+    /// The device is in no defined state.
+    fn reset(&self, by: Deadline) -> Result<(), ClientError>;
+
+    /// Brings a device back that was gone, with guest memory and all that it had when it was opened; interrupts are
+    /// off. Does nothing to one that is there.
+    ///
+    /// # Errors
+    /// It is still gone, or another one is in its place.
+    fn revive(&self, by: Deadline) -> Result<(), ClientError>;
+
+    /// Why the device is gone; `None` if it is there.
+    fn gone(&self) -> Option<String>;
+
+    /// Whether the device can be relied on not to write to guest memory any more, given that bus mastering was
+    /// turned off where `quiesced` says so.
+    fn is_quiet(&self, quiesced: bool) -> bool;
+
+    /// Gives back what the device holds of the host. It is not called again.
+    fn release(&self);
+}
