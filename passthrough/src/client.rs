@@ -132,7 +132,8 @@ pub trait Client: Send + Sync {
     /// The write may have been lost.
     fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError>;
 
-    /// Maps an area that [`Client::region`] names.
+    /// Maps an area that [`Client::region`] names, or a part of one, aligned to pages. A device that was brought back
+    /// by [`Client::revive`] has to be mapped anew.
     ///
     /// # Errors
     /// The host refuses: the area is reached by [`Client::read`] and [`Client::write`].
