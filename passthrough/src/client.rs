@@ -174,6 +174,12 @@ pub trait Client: Send + Sync {
     /// driver has set the device up. None from most.
     fn io_events(&self, region: u32) -> Vec<IoEvent>;
 
+    /// Bounds what calls take from now on, on whichever thread: none waits for an answer beyond `by`. A teardown has
+    /// less time than a guest's read. `None` ends that.
+    fn bound(&self, by: Option<Deadline>) {
+        let _ = by;
+    }
+
     /// Whether the device can be reset by itself.
     fn can_reset(&self) -> bool;
 
