@@ -139,8 +139,9 @@ pub trait Client: Send + Sync {
     /// The host refuses: the area is reached by [`Client::read`] and [`Client::write`].
     fn map(&self, region: u32, area: Area) -> io::Result<MmapRegion>;
 
-    /// Has interrupts of `irq` from `first` on signal these eventfds, `None` for no signal. Turns the type on, with
-    /// all vectors that the device has, where it is off; others of them stay as they are, or without a signal.
+    /// Has interrupts of `irq` from `first` on signal these eventfds, `None` for no signal. Turns the type on where
+    /// it is off: MSI with as many vectors as there are `events`, since a device spreads its interrupts over all that
+    /// are on; MSI-X with all that it has. Others of them stay as they are, or without a signal.
     ///
     /// # Errors
     /// None of them is connected anew.
