@@ -38,7 +38,7 @@ pub use endpoint::{Attachment, EndpointConfig, EndpointError, EndpointWrite};
 pub use firmware::{FirmwareError, number_buses};
 pub use function::{BarRange, Decode, PciFunction};
 pub use intx::{IntxPin, intx_gsi, root_pin};
-pub use msix::{Msix, MsixLayout};
+pub use msix::{Msix, MsixLayout, TableEntry};
 pub use root_complex::{ConfigPorts, RootComplex};
 
 /// A thread that panicked leaves no register half written: go on with what is there.
@@ -65,8 +65,8 @@ fn registers(
     })
 }
 
-/// Reads `data.len()` bytes at `offset` from 32-bit registers.
-fn read_registers(offset: u64, data: &mut [u8], mut read: impl FnMut(u64) -> u32) {
+/// Reads `data.len()` bytes at `offset` from 32-bit registers: `read(register)`, a multiple of 4.
+pub fn read_registers(offset: u64, data: &mut [u8], mut read: impl FnMut(u64) -> u32) {
     for (register, bytes, lane) in registers(offset, data.len()) {
         let value = read(register).to_le_bytes();
         let count = bytes.len();
@@ -75,7 +75,7 @@ fn read_registers(offset: u64, data: &mut [u8], mut read: impl FnMut(u64) -> u32
 }
 
 /// Writes `data` at `offset` to 32-bit registers: `write(register, value, mask)`.
-fn write_registers(offset: u64, data: &[u8], mut write: impl FnMut(u64, u32, u32)) {
+pub fn write_registers(offset: u64, data: &[u8], mut write: impl FnMut(u64, u32, u32)) {
     for (register, bytes, lane) in registers(offset, data.len()) {
         let mut value = [0; 4];
         let mut mask = [0; 4];

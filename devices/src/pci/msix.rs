@@ -11,6 +11,8 @@
 //!    └─────────── Blocked + pending ─────────────────┘ fires once
 //! ```
 
+mod entry;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -18,6 +20,8 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
 use vmm_sys_util::eventfd::EventFd;
+
+pub use entry::{ENTRY_SIZE, TableEntry};
 
 use super::{locked, read_registers, write_registers};
 use crate::interrupt::{MsiMessage, MsiRouter, Route};
@@ -30,10 +34,6 @@ pub const MAX_VECTORS: u16 = 2048;
 pub const CONTROL_MASK: u32 = 1 << 30;
 /// Message control: MSI-X enable.
 pub const CONTROL_ENABLE: u32 = 1 << 31;
-
-const ENTRY_SIZE: u64 = 16;
-/// Vector control: the vector is masked.
-const MASKED: u32 = 1;
 
 /// The function has MSI-X turned off: signals go nowhere.
 const OFF: u8 = 1 << 2;
@@ -124,38 +124,10 @@ impl Vector {
 }
 
 struct Entry {
-    message: MsiMessage,
-    control: u32,
+    register: TableEntry,
     route: Route,
     /// The message that the machine's routing holds for this entry.
     routed: Option<MsiMessage>,
-}
-
-impl Entry {
-    fn power_on(&mut self) {
-        self.message = MsiMessage::default();
-        self.control = MASKED;
-    }
-
-    fn read(&self, register: u64) -> u32 {
-        match register {
-            0 => self.message.address as u32,
-            1 => (self.message.address >> 32) as u32,
-            2 => self.message.data,
-            _ => self.control,
-        }
-    }
-
-    fn write(&mut self, register: u64, value: u32, mask: u32) {
-        let value = (self.read(register) & !mask) | (value & mask);
-        let address = self.message.address;
-        match register {
-            0 => self.message.address = address & !0xFFFF_FFFF | u64::from(value & !0b11),
-            1 => self.message.address = address & 0xFFFF_FFFF | u64::from(value) << 32,
-            2 => self.message.data = value,
-            _ => self.control = value & MASKED,
-        }
-    }
 }
 
 struct Table {
@@ -196,8 +168,7 @@ impl Msix {
             .attach(&events)?
             .into_iter()
             .map(|route| Entry {
-                message: MsiMessage::default(),
-                control: MASKED,
+                register: TableEntry::default(),
                 route,
                 routed: None,
             })
@@ -263,7 +234,7 @@ impl Msix {
         let mut table = locked(&self.table);
         let index = usize::from(vector);
         if let Some(entry) = table.entries.get_mut(index) {
-            entry.control = u32::from(masked);
+            entry.register.set_masked(masked);
             self.apply(&mut table, index..=index);
         }
     }
@@ -285,7 +256,7 @@ impl Msix {
             let table = locked(&self.table);
             read_registers(at, data, |register| {
                 let entry = table.entries.get((register / ENTRY_SIZE) as usize);
-                entry.map_or(0, |entry| entry.read(register % ENTRY_SIZE / 4))
+                entry.map_or(0, |entry| entry.register.read(register % ENTRY_SIZE))
             });
         } else if let Some(at) = within(offset, self.layout.pba, self.pba_size()) {
             read_registers(at, data, |register| self.pending_bits(register));
@@ -301,7 +272,7 @@ impl Msix {
             let mut table = locked(&self.table);
             write_registers(at, data, |register, value, mask| {
                 if let Some(entry) = table.entries.get_mut((register / ENTRY_SIZE) as usize) {
-                    entry.write(register % ENTRY_SIZE / 4, value, mask);
+                    entry.register.write(register % ENTRY_SIZE, value, mask);
                 }
             });
             let first = (at / ENTRY_SIZE) as usize;
@@ -337,7 +308,9 @@ impl Msix {
     pub fn reset(&self) {
         let mut table = locked(&self.table);
         table.control = 0;
-        table.entries.iter_mut().for_each(Entry::power_on);
+        for entry in &mut table.entries {
+            entry.register = TableEntry::default();
+        }
         let last = self.vectors.len();
         self.apply(&mut table, 0..=last);
         let gone: Vec<_> = table
@@ -385,11 +358,11 @@ impl Msix {
         for (_, (vector, entry)) in vectors.filter(|(index, _)| range.contains(index)) {
             if !enabled {
                 vector.turn_off();
-            } else if function_masked || entry.control & MASKED != 0 {
+            } else if function_masked || entry.register.is_masked() {
                 vector.block();
             } else {
-                if entry.routed != Some(entry.message) {
-                    entry.routed = Some(entry.message);
+                if entry.routed != Some(entry.register.message) {
+                    entry.routed = Some(entry.register.message);
                     routes.push((entry.route, entry.routed));
                 }
                 opening.push(vector);
