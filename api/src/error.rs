@@ -43,6 +43,12 @@ pub enum ErrorCode {
     BusNumbersExhausted,
     /// A file that would be written to from two places.
     DuplicatePath,
+    /// A device of the host or a server that would be passed through twice.
+    DuplicateHostDevice,
+    /// A device of the host that is none, or that cannot be passed through as it is.
+    BadHostDevice,
+    /// A device of the host that is used by another driver or another process.
+    HostDeviceBusy,
     /// A file that is not there or cannot be opened.
     FileMissing,
     /// A file that is there but cannot be used as what it is configured for.
@@ -88,12 +94,14 @@ impl ErrorCode {
             | Self::BadPlacement
             | Self::BusNumbersExhausted
             | Self::DuplicatePath
+            | Self::DuplicateHostDevice
+            | Self::BadHostDevice
             | Self::FileMissing
             | Self::BadFile => 400,
             Self::NotFound | Self::UnknownRoute => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::FileLocked | Self::WrongState | Self::Busy => 409,
+            Self::HostDeviceBusy | Self::FileLocked | Self::WrongState | Self::Busy => 409,
             Self::BodyTooLarge => 413,
             Self::Internal => 500,
             Self::Unavailable => 503,

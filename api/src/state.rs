@@ -78,7 +78,7 @@ pub struct Topology {
 pub struct TopologyNode {
     /// The device's name.
     pub id: String,
-    /// What it is: `nvme`, `root-port`, `upstream-port`, `downstream-port`, `pci-bridge`.
+    /// What it is: `nvme`, `vfio`, `vfio-user`, `root-port`, `upstream-port`, `downstream-port`, `pci-bridge`.
     pub class: String,
     /// Segment, bus, device, function, such as `0000:01:00.0`; none before the guest has numbered the bus.
     pub address: Option<String>,

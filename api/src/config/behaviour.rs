@@ -156,11 +156,13 @@ impl DeviceConfig {
             let checked = latency.check(of_drive);
             checked.map_err(|message| refused(field, message))
         };
-        let latency = &self.teardown().latency;
+        let of_drive = matches!(self, Self::Nvme(_));
+        if let Some(teardown) = self.teardown() {
+            check("teardown.latency", &teardown.latency, of_drive)?;
+        }
         let Self::Nvme(nvme) = self else {
-            return check("teardown.latency", latency, false);
+            return Ok(());
         };
-        check("teardown.latency", latency, true)?;
         check("shutdown.latency", &nvme.shutdown.latency, true)?;
         if let Some(latency) = &nvme.shutdown.abrupt_latency {
             check("shutdown.abrupt_latency", latency, true)?;
@@ -190,8 +192,9 @@ pub struct DeviceBehaviour {
     pub id: String,
     /// What its latencies are drawn from.
     pub seed: u64,
-    /// The host side of a teardown.
-    pub teardown: TeardownModel,
+    /// The host side of a teardown; none for a device that is passed through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teardown: Option<TeardownModel>,
     /// The guest-visible shutdown; none for a device that is no drive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown: Option<ShutdownModel>,
@@ -264,23 +267,32 @@ impl BehaviourUpdate {
             }
             _ => {
                 if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
-                    let message = format!(
-                        "device `{}` is a {} and has no `{field}`; drives have one",
-                        device.id(),
-                        device.class()
-                    );
-                    let error = ConfigError::new(ErrorCode::UnexpectedField, message);
-                    return Err(error.about(device, field));
+                    return Err(has_none(device, field, "drives have one"));
                 }
             }
         }
-        if let Some(teardown) = &self.teardown {
-            changed.teardown_mut().clone_from(teardown);
+        if let Some(given) = &self.teardown {
+            match changed.teardown_mut() {
+                Some(teardown) => teardown.clone_from(given),
+                None => {
+                    let reason = "a device that is passed through takes what it takes";
+                    return Err(has_none(device, "teardown", reason));
+                }
+            }
         }
         changed.check_behaviour()?;
         *device = changed;
         Ok(())
     }
+}
+
+fn has_none(device: &DeviceConfig, field: &str, reason: &str) -> ConfigError {
+    let message = format!(
+        "device `{}` is a {} and has no `{field}`; {reason}",
+        device.id(),
+        device.class()
+    );
+    ConfigError::new(ErrorCode::UnexpectedField, message).about(device, field)
 }
 
 impl DeviceConfig {
@@ -293,7 +305,7 @@ impl DeviceConfig {
         DeviceBehaviour {
             id: self.id().to_owned(),
             seed: self.options().seed.unwrap_or(seed),
-            teardown: self.teardown().clone(),
+            teardown: self.teardown().cloned(),
             shutdown: nvme.map(|nvme| nvme.shutdown.clone()),
             faults: nvme.map(|nvme| nvme.faults.clone()),
         }

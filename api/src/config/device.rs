@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{FaultsConfig, Identifier, ShutdownModel, TeardownModel};
+use super::{FaultsConfig, Identifier, ShutdownModel, TeardownModel, VfioConfig, VfioUserConfig};
 
 /// A device on a PCI bus and what is behind it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -26,6 +26,10 @@ pub enum DeviceConfig {
     PciBridge(Bridge),
     /// An emulated NVMe controller.
     Nvme(NvmeConfig),
+    /// A device of the host, passed through.
+    Vfio(VfioConfig),
+    /// A device of a vfio-user server, passed through.
+    VfioUser(VfioUserConfig),
 }
 
 impl DeviceConfig {
@@ -37,6 +41,8 @@ impl DeviceConfig {
             | Self::DownstreamPort(bridge)
             | Self::PciBridge(bridge) => &bridge.options,
             Self::Nvme(nvme) => &nvme.options,
+            Self::Vfio(vfio) => &vfio.options,
+            Self::VfioUser(vfio_user) => &vfio_user.options,
         }
     }
 
@@ -57,7 +63,7 @@ impl DeviceConfig {
             | Self::UpstreamPort(bridge)
             | Self::DownstreamPort(bridge)
             | Self::PciBridge(bridge) => &mut bridge.children,
-            Self::Nvme(_) => &mut [],
+            Self::Nvme(_) | Self::Vfio(_) | Self::VfioUser(_) => &mut [],
         }
     }
 
@@ -68,29 +74,31 @@ impl DeviceConfig {
             Self::UpstreamPort(bridge) => Some((BridgePort::Upstream, bridge)),
             Self::DownstreamPort(bridge) => Some((BridgePort::Downstream, bridge)),
             Self::PciBridge(bridge) => Some((BridgePort::Pci, bridge)),
-            Self::Nvme(_) => None,
+            Self::Nvme(_) | Self::Vfio(_) | Self::VfioUser(_) => None,
         }
     }
 
-    /// The modelled host side of its teardown.
-    pub fn teardown(&self) -> &TeardownModel {
+    /// The modelled host side of its teardown; none for a device that is passed through, which takes what it takes.
+    pub fn teardown(&self) -> Option<&TeardownModel> {
         match self {
             Self::RootPort(bridge)
             | Self::UpstreamPort(bridge)
             | Self::DownstreamPort(bridge)
-            | Self::PciBridge(bridge) => &bridge.teardown,
-            Self::Nvme(nvme) => &nvme.teardown,
+            | Self::PciBridge(bridge) => Some(&bridge.teardown),
+            Self::Nvme(nvme) => Some(&nvme.teardown),
+            Self::Vfio(_) | Self::VfioUser(_) => None,
         }
     }
 
     /// The same, to be changed.
-    pub(super) fn teardown_mut(&mut self) -> &mut TeardownModel {
+    pub(super) fn teardown_mut(&mut self) -> Option<&mut TeardownModel> {
         match self {
             Self::RootPort(bridge)
             | Self::UpstreamPort(bridge)
             | Self::DownstreamPort(bridge)
-            | Self::PciBridge(bridge) => &mut bridge.teardown,
-            Self::Nvme(nvme) => &mut nvme.teardown,
+            | Self::PciBridge(bridge) => Some(&mut bridge.teardown),
+            Self::Nvme(nvme) => Some(&mut nvme.teardown),
+            Self::Vfio(_) | Self::VfioUser(_) => None,
         }
     }
 
@@ -102,6 +110,8 @@ impl DeviceConfig {
             Self::DownstreamPort(_) => "downstream-port",
             Self::PciBridge(_) => "pci-bridge",
             Self::Nvme(_) => "nvme",
+            Self::Vfio(_) => "vfio",
+            Self::VfioUser(_) => "vfio-user",
         }
     }
 }

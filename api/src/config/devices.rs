@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::tree::Place;
-use super::{BridgePort, ConfigError, DeviceConfig, VmConfig, assign_slots, drive};
+use super::{BridgePort, ConfigError, DeviceConfig, VmConfig, assign_slots, drive, passthrough};
 use crate::error::ErrorCode;
 
 /// Names that are no device's to take: those of the devices that every machine has.
@@ -30,7 +30,8 @@ pub(super) fn validate(config: &VmConfig, places: &[Place<'_>]) -> Result<(), Co
         validate_device(place)?;
     }
     validate_buses(config, places)?;
-    validate_paths(places)
+    validate_paths(places)?;
+    passthrough::validate_all(places)
 }
 
 fn validate_ids(places: &[Place<'_>]) -> Result<(), ConfigError> {
@@ -90,7 +91,7 @@ fn validate_place(place: &Place<'_>) -> Result<(), ConfigError> {
             ),
             "a PCI bridge stands behind a root port, a downstream port or another PCI bridge",
         ),
-        DeviceConfig::Nvme(_) => (
+        DeviceConfig::Nvme(_) | DeviceConfig::Vfio(_) | DeviceConfig::VfioUser(_) => (
             !matches!(behind, Some(BridgePort::Upstream)),
             "behind the upstream port of a switch are its downstream ports only",
         ),
@@ -139,7 +140,12 @@ fn validate_device(place: &Place<'_>) -> Result<(), ConfigError> {
     }
     match place.device {
         DeviceConfig::Nvme(nvme) => drive::validate(place, nvme),
-        _ => Ok(()),
+        DeviceConfig::Vfio(vfio) => passthrough::validate_vfio(place, vfio),
+        DeviceConfig::VfioUser(vfio_user) => passthrough::validate_vfio_user(place, vfio_user),
+        DeviceConfig::RootPort(_)
+        | DeviceConfig::UpstreamPort(_)
+        | DeviceConfig::DownstreamPort(_)
+        | DeviceConfig::PciBridge(_) => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     Bridge, DeviceConfig, DeviceOptions, FaultsConfig, NamespaceConfig, NamespaceStore, NvmeConfig,
-    OnTimeout, ShutdownModel, TeardownModel,
+    OnTimeout, ShutdownModel, TeardownModel, VfioConfig, VfioUserConfig,
 };
 
 /// The types of devices, as `type` gives them.
@@ -19,7 +19,26 @@ enum DeviceType {
     DownstreamPort,
     PciBridge,
     Nvme,
+    Vfio,
+    VfioUser,
 }
+
+impl DeviceType {
+    /// What has the same fields.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::RootPort | Self::UpstreamPort | Self::DownstreamPort | Self::PciBridge => BRIDGE,
+            Self::Nvme => NVME,
+            Self::Vfio => VFIO,
+            Self::VfioUser => VFIO_USER,
+        }
+    }
+}
+
+const BRIDGE: &str = "bridge";
+const NVME: &str = "nvme";
+const VFIO: &str = "vfio";
+const VFIO_USER: &str = "vfio-user";
 
 /// A device as it is written down. Serde refuses unknown fields only where nothing is flattened, and it
 /// knows the path to a field only where nothing is buffered for a tag; hence one plain structure.
@@ -39,8 +58,7 @@ struct DeviceDocument {
     #[serde(default)]
     on_timeout: OnTimeout,
     seed: Option<u64>,
-    #[serde(default)]
-    teardown: TeardownModel,
+    teardown: Option<TeardownModel>,
     children: Option<Vec<DeviceConfig>>,
     serial: Option<String>,
     model: Option<String>,
@@ -53,15 +71,72 @@ struct DeviceDocument {
     state: Option<PathBuf>,
     shutdown: Option<ShutdownModel>,
     faults: Option<FaultsConfig>,
+    path: Option<String>,
+    socket: Option<PathBuf>,
+    request_timeout_ms: Option<u64>,
+    fence: Option<bool>,
+    expected_reset_ms: Option<u64>,
 }
 
 impl<'de> Deserialize<'de> for DeviceConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        DeviceDocument::deserialize(deserializer)?.into_config()
+        let document = DeviceDocument::deserialize(deserializer)?;
+        document.check_fields()?;
+        document.into_config()
     }
 }
 
 impl DeviceDocument {
+    /// Refuses a field that the device's type does not have.
+    fn check_fields<E: de::Error>(&self) -> Result<(), E> {
+        let kind = self.r#type.kind();
+        let given: [(&str, bool, &[&str]); 19] = [
+            ("seed", self.seed.is_some(), &[BRIDGE, NVME]),
+            ("teardown", self.teardown.is_some(), &[BRIDGE, NVME]),
+            ("children", self.children.is_some(), &[BRIDGE]),
+            ("serial", self.serial.is_some(), &[NVME]),
+            ("model", self.model.is_some(), &[NVME]),
+            ("firmware", self.firmware.is_some(), &[NVME]),
+            (
+                "volatile_write_cache",
+                self.volatile_write_cache.is_some(),
+                &[NVME],
+            ),
+            ("io_queues", self.io_queues.is_some(), &[NVME]),
+            (
+                "interrupt_vectors",
+                self.interrupt_vectors.is_some(),
+                &[NVME],
+            ),
+            ("namespaces", self.namespaces.is_some(), &[NVME]),
+            ("namespace_store", self.namespace_store.is_some(), &[NVME]),
+            ("state", self.state.is_some(), &[NVME]),
+            ("shutdown", self.shutdown.is_some(), &[NVME]),
+            ("faults", self.faults.is_some(), &[NVME]),
+            ("path", self.path.is_some(), &[VFIO]),
+            ("socket", self.socket.is_some(), &[VFIO_USER]),
+            (
+                "request_timeout_ms",
+                self.request_timeout_ms.is_some(),
+                &[VFIO_USER],
+            ),
+            ("fence", self.fence.is_some(), &[VFIO_USER]),
+            (
+                "expected_reset_ms",
+                self.expected_reset_ms.is_some(),
+                &[VFIO, VFIO_USER],
+            ),
+        ];
+        let mut given = given.into_iter();
+        match given.find(|(_, given, kinds)| *given && !kinds.contains(&kind)) {
+            Some((field, _, _)) => Err(E::custom(format_args!(
+                "unknown field `{field}` for `{}`: a {kind} has none",
+                self.id
+            ))),
+            None => Ok(()),
+        }
+    }
+
     fn into_config<E: de::Error>(self) -> Result<DeviceConfig, E> {
         // By name: a new field does not compile until it has found its place.
         let Self {
@@ -88,12 +163,14 @@ impl DeviceDocument {
             state,
             shutdown,
             faults,
+            path,
+            socket,
+            request_timeout_ms,
+            fence,
+            expected_reset_ms,
         } = self;
-        let misplaced = |class: &str, field: &str, id: &str| {
-            Err(E::custom(format_args!(
-                "unknown field `{field}` for `{id}`: a {class} has none"
-            )))
-        };
+        let missing =
+            |field: &str, id: &str| E::custom(format_args!("missing field `{field}` for `{id}`"));
         let options = DeviceOptions {
             id,
             device,
@@ -105,59 +182,49 @@ impl DeviceDocument {
             on_timeout,
             seed,
         };
-        if r#type == DeviceType::Nvme {
-            if children.is_some() {
-                return misplaced("nvme", "children", &options.id);
+        let make: fn(Bridge) -> DeviceConfig = match r#type {
+            DeviceType::RootPort => DeviceConfig::RootPort,
+            DeviceType::UpstreamPort => DeviceConfig::UpstreamPort,
+            DeviceType::DownstreamPort => DeviceConfig::DownstreamPort,
+            DeviceType::PciBridge => DeviceConfig::PciBridge,
+            DeviceType::Nvme => {
+                return Ok(DeviceConfig::Nvme(NvmeConfig {
+                    namespaces: namespaces.ok_or_else(|| missing("namespaces", &options.id))?,
+                    options,
+                    serial,
+                    model,
+                    firmware,
+                    volatile_write_cache,
+                    io_queues,
+                    interrupt_vectors,
+                    namespace_store,
+                    state,
+                    shutdown: shutdown.unwrap_or_default(),
+                    teardown: teardown.unwrap_or_default(),
+                    faults: faults.unwrap_or_default(),
+                }));
             }
-            let Some(namespaces) = namespaces else {
-                return Err(E::custom(format_args!(
-                    "missing field `namespaces` for `{}`",
-                    options.id
-                )));
-            };
-            let shutdown = shutdown.unwrap_or_default();
-            return Ok(DeviceConfig::Nvme(NvmeConfig {
-                options,
-                serial,
-                model,
-                firmware,
-                volatile_write_cache,
-                io_queues,
-                interrupt_vectors,
-                namespaces,
-                namespace_store,
-                state,
-                shutdown,
-                teardown,
-                faults: faults.unwrap_or_default(),
-            }));
-        }
-        let given = [
-            ("serial", serial.is_some()),
-            ("model", model.is_some()),
-            ("firmware", firmware.is_some()),
-            ("volatile_write_cache", volatile_write_cache.is_some()),
-            ("io_queues", io_queues.is_some()),
-            ("interrupt_vectors", interrupt_vectors.is_some()),
-            ("namespaces", namespaces.is_some()),
-            ("namespace_store", namespace_store.is_some()),
-            ("state", state.is_some()),
-            ("shutdown", shutdown.is_some()),
-            ("faults", faults.is_some()),
-        ];
-        if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
-            return misplaced("bridge", field, &options.id);
-        }
-        let bridge = Bridge {
-            options,
-            teardown,
-            children: children.unwrap_or_default(),
+            DeviceType::Vfio => {
+                return Ok(DeviceConfig::Vfio(VfioConfig {
+                    path: path.ok_or_else(|| missing("path", &options.id))?,
+                    options,
+                    expected_reset_ms,
+                }));
+            }
+            DeviceType::VfioUser => {
+                return Ok(DeviceConfig::VfioUser(VfioUserConfig {
+                    socket: socket.ok_or_else(|| missing("socket", &options.id))?,
+                    options,
+                    request_timeout_ms,
+                    fence: fence.unwrap_or_default(),
+                    expected_reset_ms,
+                }));
+            }
         };
-        Ok(match r#type {
-            DeviceType::RootPort => DeviceConfig::RootPort(bridge),
-            DeviceType::UpstreamPort => DeviceConfig::UpstreamPort(bridge),
-            DeviceType::DownstreamPort => DeviceConfig::DownstreamPort(bridge),
-            _ => DeviceConfig::PciBridge(bridge),
-        })
+        Ok(make(Bridge {
+            options,
+            teardown: teardown.unwrap_or_default(),
+            children: children.unwrap_or_default(),
+        }))
     }
 }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{DeviceConfig, Link};
+use super::{DeviceConfig, Link, PassthroughConfig};
+
+/// The most workers that a teardown may have.
+pub(crate) const WORKERS_MOST: u16 = 1024;
 
 /// A virtual machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -25,6 +28,9 @@ pub struct VmConfig {
     /// The devices on the root bus, each with what is behind it.
     #[serde(default)]
     pub pci: Vec<DeviceConfig>,
+    /// How devices of the host are passed through.
+    #[serde(default)]
+    pub passthrough: PassthroughConfig,
     /// Supplier links between devices: the consumer is shut down before its supplier.
     #[serde(default)]
     pub links: Vec<Link>,
@@ -164,9 +170,10 @@ pub struct TeardownConfig {
     /// The order.
     #[serde(default)]
     pub policy: TeardownPolicy,
-    /// The most worker threads that blocking work may use at once, 1 to 1024.
-    #[serde(default = "TeardownConfig::default_workers")]
-    pub workers: u16,
+    /// The most worker threads that blocking work may use at once, 1 to 1024. Unless given, 64, or as many as there
+    /// are devices passed through where those are more: each blocks a thread for as long as its reset takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u16>,
     /// How many reports are kept.
     #[serde(default = "TeardownConfig::default_history")]
     pub history: u16,
@@ -177,9 +184,8 @@ pub struct TeardownConfig {
 }
 
 impl TeardownConfig {
-    fn default_workers() -> u16 {
-        64
-    }
+    /// The fewest workers of a machine whose configuration does not say how many.
+    const WORKERS: usize = 64;
 
     fn default_history() -> u16 {
         128
@@ -190,10 +196,22 @@ impl Default for TeardownConfig {
     fn default() -> Self {
         Self {
             policy: TeardownPolicy::default(),
-            workers: Self::default_workers(),
+            workers: None,
             history: Self::default_history(),
             order: None,
         }
+    }
+}
+
+impl VmConfig {
+    /// The most worker threads that blocking work of a teardown may use at once.
+    pub fn workers(&self) -> u16 {
+        self.teardown.workers.unwrap_or_else(|| {
+            let devices = self.devices();
+            let blocking = devices.filter(|(_, device)| device.is_passed_through());
+            let workers = blocking.count().max(TeardownConfig::WORKERS);
+            u16::try_from(workers).map_or(WORKERS_MOST, |workers| workers.min(WORKERS_MOST))
+        })
     }
 }
 

@@ -10,6 +10,7 @@ mod faults;
 mod identifier;
 mod machine;
 mod order;
+mod passthrough;
 mod slots;
 mod tree;
 mod validate;
@@ -32,5 +33,6 @@ pub use machine::{
     CpusConfig, MemoryConfig, OnPowerOff, OnReset, PayloadConfig, SerialConfig, SerialMode,
     TeardownConfig, TeardownPolicy, VmConfig,
 };
+pub use passthrough::{IommuInterface, PassthroughConfig, VfioConfig, VfioUserConfig};
 pub use slots::{Slot, assign_slots};
 pub use tree::Devices;

@@ -11,6 +11,7 @@ mod document;
 mod hierarchy;
 mod machine;
 mod order;
+mod passthrough;
 
 /// A machine with the given devices and links.
 fn machine(pci: Value, links: Value) -> Value {

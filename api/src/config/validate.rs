@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use super::machine::WORKERS_MOST;
 use super::{ConfigError, SerialMode, VmConfig, devices, order};
 use crate::error::ErrorCode;
 use crate::json;
@@ -59,12 +60,10 @@ impl VmConfig {
             return Err(ConfigError::new(ErrorCode::OutOfRange, message).at("payload.cmdline"));
         }
         self.validate_serial()?;
-        in_range(
-            "teardown.workers",
-            "teardown workers",
-            self.teardown.workers,
-            1..=1024,
-        )?;
+        if let Some(workers) = self.teardown.workers {
+            let allowed = 1..=WORKERS_MOST;
+            in_range("teardown.workers", "teardown workers", workers, allowed)?;
+        }
         in_range(
             "teardown.history",
             "teardown reports kept",

@@ -72,19 +72,24 @@ fn named(id: impl Into<String>) -> DeviceOptions {
 }
 
 impl Device {
-    fn parts(&mut self) -> (&mut DeviceOptions, &mut TeardownModel) {
+    /// Its options, and its modelled teardown: none where the device is passed through.
+    fn parts(&mut self) -> (&mut DeviceOptions, Option<&mut TeardownModel>) {
         match &mut self.0 {
             DeviceConfig::RootPort(bridge)
             | DeviceConfig::UpstreamPort(bridge)
             | DeviceConfig::DownstreamPort(bridge)
-            | DeviceConfig::PciBridge(bridge) => (&mut bridge.options, &mut bridge.teardown),
-            DeviceConfig::Nvme(nvme) => (&mut nvme.options, &mut nvme.teardown),
+            | DeviceConfig::PciBridge(bridge) => (&mut bridge.options, Some(&mut bridge.teardown)),
+            DeviceConfig::Nvme(nvme) => (&mut nvme.options, Some(&mut nvme.teardown)),
+            DeviceConfig::Vfio(vfio) => (&mut vfio.options, None),
+            DeviceConfig::VfioUser(vfio_user) => (&mut vfio_user.options, None),
         }
     }
 
-    /// Its teardown takes so long.
+    /// Its teardown takes so long. Nothing for a device that is passed through, which takes what it takes.
     pub(super) fn teardown_ms(mut self, ms: u64) -> Self {
-        self.parts().1.latency = Latency::Fixed { ms };
+        if let Some(teardown) = self.parts().1 {
+            teardown.latency = Latency::Fixed { ms };
+        }
         self
     }
 
@@ -147,6 +152,7 @@ pub(super) fn machine(kernel: &Path) -> VmConfig {
             ..SerialConfig::default()
         },
         pci: Vec::new(),
+        passthrough: Default::default(),
         links: Vec::new(),
         teardown: Default::default(),
         on_reset: Default::default(),

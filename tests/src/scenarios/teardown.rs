@@ -157,7 +157,7 @@ fn deep_tree(stage: &mut Stage) -> Result<()> {
 fn few_workers(stage: &mut Stage) -> Result<()> {
     let ports = drives_behind_ports(stage, 16, 100)?;
     let mut config = stage.tiny(&[READY])?.with(ports);
-    config.teardown.workers = 2;
+    config.teardown.workers = Some(2);
     let mut machine = stage.launch(config)?;
     let report = machine.reboot()?;
     ensure!(

@@ -26,7 +26,9 @@ impl Tunable {
         match (self, config) {
             (Self::Drive(drive), DeviceConfig::Nvme(nvme)) => drive.set_behaviour(&behaviour(nvme)),
             (Self::Bridge(bridge), _) => {
-                bridge.set_reset_latency(latency(&config.teardown().latency))
+                if let Some(teardown) = config.teardown() {
+                    bridge.set_reset_latency(latency(&teardown.latency));
+                }
             }
             (Self::Drive(_), _) => {}
         }

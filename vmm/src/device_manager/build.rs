@@ -67,6 +67,9 @@ pub enum BuildError {
     /// A device is in the list and was not made: the two walks over the configuration differ.
     #[error("the device `{0}` is listed and was not built")]
     NotMade(String),
+    /// Devices are not passed through yet.
+    #[error("device `{0}`: devices cannot be passed through yet")]
+    NotPassedThrough(String),
     /// A drive could not be made.
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -228,6 +231,9 @@ impl Builder<'_> {
                 }
                 DeviceConfig::PciBridge(bridge) => {
                     self.bridge(BridgePort::Pci, above, bridge, devfn, &path)?
+                }
+                DeviceConfig::Vfio(_) | DeviceConfig::VfioUser(_) => {
+                    return Err(BuildError::NotPassedThrough(device.id().to_owned()));
                 }
                 DeviceConfig::Nvme(nvme) => {
                     let controller = self.nvme(nvme, above, &path)?;

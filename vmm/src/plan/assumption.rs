@@ -21,6 +21,15 @@ pub(super) fn of_latencies<'a>(
     together(latencies.filter_map(|(device, latency)| Some((device.id(), described(latency)?))))
 }
 
+/// What is assumed of devices that are passed through.
+pub(super) fn of_resets<'a>(devices: impl Iterator<Item = &'a DeviceConfig>) -> Vec<String> {
+    together(devices.filter_map(|device| {
+        let expected = device.expected_reset()?;
+        let text = format!("passed through; planned with the reset that is expected, {expected:?}");
+        Some((device.id(), text))
+    }))
+}
+
 /// The faults that are not planned for.
 pub(super) fn of_faults<'a>(devices: impl Iterator<Item = &'a DeviceConfig>) -> Vec<String> {
     together(devices.filter_map(|device| match device {

@@ -24,9 +24,22 @@ pub struct Model {
 }
 
 impl Model {
-    /// The VMM's teardown of the machine of `config`. A latency that varies counts as its mean or median.
+    /// The VMM's teardown of the machine of `config`. A latency that varies counts as its mean or median, and the
+    /// reset of a device that is passed through as what is expected of it.
     pub fn host(config: &VmConfig) -> Result<Self, ListError> {
-        Self::of_config(config, |device| Some(&device.teardown().latency))
+        let mut model = Self::of_config(config, |device| Some(&device.teardown()?.latency))?;
+        let devices = || config.devices().map(|(_, device)| device);
+        let expected: HashMap<&str, Duration> = devices()
+            .filter_map(|device| Some((device.id(), device.expected_reset()?)))
+            .collect();
+        for (node, cost) in model.listing.nodes.iter().zip(&mut model.costs) {
+            if let Some(&reset) = expected.get(node.id.as_str()) {
+                // A call that blocks: it holds a worker.
+                *cost = Cost::work(reset);
+            }
+        }
+        model.assumptions.extend(assumption::of_resets(devices()));
+        Ok(model)
     }
 
     /// The shutdown of its guest's kernel: a drive takes its normal handshake, anything else nothing, and
@@ -37,7 +50,9 @@ impl Model {
             DeviceConfig::RootPort(_)
             | DeviceConfig::UpstreamPort(_)
             | DeviceConfig::DownstreamPort(_)
-            | DeviceConfig::PciBridge(_) => None,
+            | DeviceConfig::PciBridge(_)
+            | DeviceConfig::Vfio(_)
+            | DeviceConfig::VfioUser(_) => None,
         })?;
         for node in &mut model.listing.nodes {
             node.deadline = Duration::MAX;
@@ -69,7 +84,7 @@ impl Model {
         Ok(Self {
             costs: costs.collect(),
             listing,
-            workers: config.teardown.workers,
+            workers: config.workers(),
             assumptions,
         })
     }

@@ -58,6 +58,33 @@ fn without_a_modelled_handshake_there_is_no_plan_of_the_guest() {
 }
 
 #[test]
+fn devices_passed_through_block_a_worker_for_the_reset_that_is_expected() {
+    let device = |at: usize| {
+        format!(
+            r#"{{"type": "vfio", "id": "d{at}", "path": "01:00.{at}", "expected_reset_ms": 80}}"#
+        )
+    };
+    let devices: Vec<_> = (0..5).map(device).collect();
+    let plan = |workers: u16| {
+        let document = format!(
+            r#"{{"payload": {{"kernel": "k"}}, "teardown": {{"workers": {workers}}}, "pci": [{}]}}"#,
+            devices.join(", ")
+        );
+        of_config(&VmConfig::from_json(document.as_bytes()).unwrap()).unwrap()
+    };
+    let ms = [(Serial, 400), (Cookie, 80), (Completion, 80)];
+    assert_eq!(totals_ms(&plan(64).host), ms);
+    // Four workers, and the fifth call has to wait for one of them.
+    assert_eq!(totals_ms(&plan(4).host)[2], (Completion, 160));
+    let host = plan(64).host;
+    assert_eq!(
+        host.assumptions,
+        ["d0, d1, d2 and 2 more: passed through; planned with the reset that is expected, 80ms"]
+    );
+    assert_eq!(plan(64).guest, None);
+}
+
+#[test]
 fn a_plan_names_who_holds_whom_up() {
     let plans = of_config(&config(
         [300, 500],
@@ -88,7 +115,7 @@ fn a_plan_names_who_holds_whom_up() {
 #[test]
 fn a_device_slower_than_its_deadline_is_told_of() {
     let mut config = config([300, 90_000], [0, 0], "");
-    config.teardown.workers = 1;
+    config.teardown.workers = Some(1);
     let host = of_config(&config).unwrap().host;
     assert_eq!(
         host.warnings,

@@ -290,7 +290,7 @@ impl Machine {
     pub fn teardown_policy(&self) -> TeardownPolicyInfo {
         TeardownPolicyInfo {
             policy: self.config.teardown.policy,
-            workers: self.config.teardown.workers,
+            workers: self.config.workers(),
         }
     }
 
@@ -298,9 +298,10 @@ impl Machine {
     pub fn set_teardown_policy(&mut self, update: PolicyUpdate) {
         let teardown = &mut self.config.teardown;
         let before = teardown.policy;
-        teardown.policy = update.policy.unwrap_or(before);
-        teardown.workers = update.workers.unwrap_or(teardown.workers);
-        let (policy, workers) = (teardown.policy, teardown.workers);
+        let policy = update.policy.unwrap_or(before);
+        teardown.policy = policy;
+        teardown.workers = update.workers.or(teardown.workers);
+        let workers = self.config.workers();
         self.events
             .push(EventKind::TeardownPolicyChanged { policy, workers });
         if policy != before {

@@ -185,9 +185,9 @@ impl Machine {
             ids: self.devices.ids(),
             events: self.events.clone(),
         };
-        let teardown =
-            self.devices
-                .teardown(policy, self.config.teardown.workers, Arc::new(progress));
+        let teardown = self
+            .devices
+            .teardown(policy, self.config.workers(), Arc::new(progress));
         self.state = State::TearingDown(Box::new(TearingDown {
             number,
             cause,

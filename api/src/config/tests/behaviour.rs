@@ -189,7 +189,10 @@ fn an_update_changes_what_it_gives_and_nothing_when_it_is_refused() {
     update.apply(&mut device).unwrap();
     let behaviour = device.behaviour(77);
     assert_eq!(behaviour.seed, 77);
-    assert_eq!(behaviour.teardown.latency, Latency::Fixed { ms: 9 });
+    assert_eq!(
+        behaviour.teardown.unwrap().latency,
+        Latency::Fixed { ms: 9 }
+    );
     assert_eq!(
         behaviour.shutdown.unwrap().latency,
         Latency::Fixed { ms: 7 }
@@ -222,6 +225,9 @@ fn an_update_of_a_bridge_is_of_its_teardown_only() {
     let teardown = json!({ "teardown": { "latency": { "kind": "fixed", "ms": 3 } } });
     update(teardown).apply(&mut port).unwrap();
     let behaviour = port.behaviour(1);
-    assert_eq!(behaviour.teardown.latency, Latency::Fixed { ms: 3 });
+    assert_eq!(
+        behaviour.teardown.unwrap().latency,
+        Latency::Fixed { ms: 3 }
+    );
     assert_eq!((behaviour.shutdown, behaviour.faults), (None, None));
 }

@@ -112,7 +112,7 @@ impl PlanArguments {
     fn of_file(&self, file: &Path) -> anyhow::Result<Plans> {
         let doing = || format!("planning for the configuration `{}`", file.display());
         let mut config = VmConfig::from_json(&read(file)?).with_context(doing)?;
-        config.teardown.workers = self.workers.unwrap_or(config.teardown.workers);
+        config.teardown.workers = self.workers.or(config.teardown.workers);
         vmm::plan::of_config(&config).with_context(doing)
     }
 }

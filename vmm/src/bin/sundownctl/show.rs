@@ -75,7 +75,8 @@ fn info(info: &VmInfo) -> String {
         "teardown",
         format!(
             "{}, {} workers at most",
-            config.teardown.policy, config.teardown.workers
+            config.teardown.policy,
+            config.workers()
         ),
     );
     line("on reset", name(config.on_reset));

@@ -132,8 +132,12 @@ fn a_dying_drive_ends_by_its_deadline_and_others_are_not_held_up() {
         vcpus_paused: now,
     });
     let reported = |id: &str| report.devices.iter().find(|one| one.id == id).unwrap();
-    let drawn =
-        latency(&configs[1].teardown().latency).draw(7, devices::latency::Purpose::Teardown, 0, 0);
+    let drawn = latency(&configs[1].teardown().unwrap().latency).draw(
+        7,
+        devices::latency::Purpose::Teardown,
+        0,
+        0,
+    );
     assert_eq!(reported("well").modelled_ns, Some(drawn.as_nanos() as u64));
     assert!(well.end - well.start >= drawn);
     assert_eq!(reported("dying").modelled_ns, None);

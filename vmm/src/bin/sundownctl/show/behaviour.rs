@@ -15,7 +15,10 @@ pub fn behaviour(behaviour: &DeviceBehaviour) -> String {
     };
     line("device", behaviour.id.clone());
     line("seed", behaviour.seed.to_string());
-    line("teardown", latency(&behaviour.teardown.latency));
+    match &behaviour.teardown {
+        Some(teardown) => line("teardown", latency(&teardown.latency)),
+        None => line("teardown", "what the device takes".to_owned()),
+    }
     if let Some(shutdown) = &behaviour.shutdown {
         line("shutdown", latency(&shutdown.latency));
         if let Some(abrupt) = &shutdown.abrupt_latency {
