@@ -1,5 +1,7 @@
 //! The guest's interrupt routing in KVM: irqfds for message-signalled vectors, lines for INTx.
 
+mod resampled;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

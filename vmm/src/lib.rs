@@ -2,11 +2,13 @@
 //! what clients say in `api`; ARCHITECTURE.md has the map.
 
 pub mod address_space;
+pub mod assignment;
 pub mod boot;
 pub mod check;
 pub mod clock;
 pub mod descriptors;
 pub mod device_manager;
+pub mod direct_map;
 pub mod exit;
 pub mod interrupts;
 pub mod io_events;
