@@ -1,5 +1,12 @@
 //! The client's side of a connection: commands with a deadline each, and answers to a server that asks for
-//! the client's memory. What a VMM makes of a device stands on it; so do the tests.
+//! the client's memory.
+//!
+//! [`Requests`] are sent by any thread; a [`Reader`] takes what the server sends: replies, for whoever waits, and
+//! its own commands. [`Client`] is both in one hand, for one thread that reads only while it waits: to set a
+//! connection up, and to play a driver. [`Client::split`] gives them to several threads, which is what a VMM has.
+
+mod reader;
+mod requests;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -7,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use zerocopy::IntoBytes;
 
-use crate::protocol::{
-    Capabilities, DmaAccess, Header, MAJOR, MINOR, Proposal, ProposalError, Version, command, flag,
-};
-use crate::wire::{Message, Receiver, Sender, WireError, split, wait};
+use crate::protocol::{Capabilities, MAJOR, MINOR, Proposal, ProposalError, Version, command};
+use crate::wire::{WireError, wait};
+
+pub use reader::Reader;
+pub use requests::{Requests, Ticket};
 
 /// Memory that a server may ask for.
 pub trait Memory {
@@ -53,6 +60,9 @@ pub enum ClientError {
         /// The command.
         command: u16,
     },
+    /// More commands than have numbers are under way.
+    #[error("too many commands are under way")]
+    Busy,
     /// The server's VERSION makes no sense.
     #[error("the server's version: {0}")]
     Version(#[from] ProposalError),
@@ -76,10 +86,8 @@ pub struct Reply {
 /// See the module's header.
 #[derive(Debug)]
 pub struct Client {
-    socket: UnixStream,
-    receiver: Receiver,
-    sender: Sender,
-    next: u16,
+    requests: Requests,
+    reader: Reader,
     server: Capabilities,
 }
 
@@ -94,12 +102,10 @@ impl Client {
         capabilities: Option<Capabilities>,
         patience: Duration,
     ) -> Result<Self, ClientError> {
-        let sender = Sender::new(socket.try_clone().map_err(WireError::Socket)?);
+        let requests = Requests::new(socket.try_clone().map_err(WireError::Socket)?);
         let mut client = Self {
-            socket,
-            receiver: Receiver::default(),
-            sender,
-            next: 0,
+            reader: Reader::new(socket, requests.clone()),
+            requests,
             server: Capabilities::default(),
         };
         let ours = Proposal {
@@ -125,6 +131,11 @@ impl Client {
         &self.server
     }
 
+    /// Both sides for themselves. Someone has to go on reading.
+    pub fn split(self) -> (Requests, Reader) {
+        (self.requests, self.reader)
+    }
+
     /// Sends a command and waits for its reply, at most `patience`. Meanwhile the server may ask for
     /// `memory`.
     ///
@@ -138,20 +149,14 @@ impl Client {
         memory: &dyn Memory,
         patience: Duration,
     ) -> Result<Reply, ClientError> {
-        let id = self.send(command, payload, descriptors, 0)?;
         let by = Instant::now() + patience;
+        let ticket = self.requests.begin(command, payload, descriptors, by)?;
         loop {
-            let Some(message) = self.next(by)? else {
+            if let Some(reply) = ticket.take() {
+                return reply;
+            }
+            if !self.turn(memory, by)? {
                 return Err(ClientError::TimedOut { command });
-            };
-            let header = message.header;
-            match header.is_reply() {
-                Some(true) if header.id == id && header.command == command => {
-                    return finish(message);
-                }
-                Some(false) => self.answer(message, memory)?,
-                // A reply to a command that was given up.
-                _ => {}
             }
         }
     }
@@ -166,8 +171,8 @@ impl Client {
         payload: &[&[u8]],
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), ClientError> {
-        self.send(command, payload, descriptors, flag::NO_REPLY)?;
-        Ok(())
+        let by = Instant::now() + crate::wire::PATIENCE;
+        self.requests.post(command, payload, descriptors, by)
     }
 
     /// Lets the server ask for `memory` until `done` says so, or `patience` is over; says which.
@@ -186,97 +191,23 @@ impl Client {
             if Instant::now() >= by {
                 return Ok(false);
             }
-            if let Some(message) = self.next(by.min(Instant::now() + LOOK))?
-                && message.header.is_reply() == Some(false)
-            {
-                self.answer(message, memory)?;
-            }
+            self.turn(memory, by.min(Instant::now() + LOOK))?;
         }
         Ok(true)
     }
 
-    fn send(
-        &mut self,
-        command: u16,
-        payload: &[&[u8]],
-        descriptors: &[BorrowedFd<'_>],
-        flags: u32,
-    ) -> Result<u16, ClientError> {
-        let id = self.next;
-        self.next = id.wrapping_add(1);
-        let size = payload.iter().map(|part| part.len()).sum();
-        let mut header = Header::command(id, command, size);
-        header.flags |= flags;
-        self.sender.send(&header, payload, descriptors)?;
-        Ok(id)
-    }
-
-    /// The next message, if one comes in time.
-    fn next(&mut self, by: Instant) -> Result<Option<Message>, ClientError> {
+    /// Deals with the next message; says whether one came in time.
+    fn turn(&mut self, memory: &dyn Memory, by: Instant) -> Result<bool, WireError> {
         loop {
-            if let Some(message) = self.receiver.take(&self.socket)? {
-                return Ok(Some(message));
+            if self.reader.turn(memory)? {
+                return Ok(true);
             }
-            if !wait(self.socket.as_fd(), PollFlags::IN, by)? {
-                return Ok(None);
+            if !wait(self.reader.as_fd(), PollFlags::IN, by)? {
+                return Ok(false);
             }
         }
     }
-
-    fn answer(&self, message: Message, memory: &dyn Memory) -> Result<(), ClientError> {
-        let header = message.header;
-        let answer = access(&message, memory);
-        if header.wants_no_reply() {
-            return Ok(());
-        }
-        match answer {
-            Ok(payload) => self
-                .sender
-                .send(&header.reply(payload.len()), &[&payload], &[])?,
-            Err(errno) => self
-                .sender
-                .send(&header.failure(errno.raw_os_error()), &[], &[])?,
-        }
-        Ok(())
-    }
 }
 
-/// What a server's command comes to: the payload of its reply.
-fn access(message: &Message, memory: &dyn Memory) -> Result<Vec<u8>, Errno> {
-    let (access, data) = split::<DmaAccess>(&message.payload).ok_or(Errno::INVAL)?;
-    let count = usize::try_from(access.count).map_err(|_| Errno::INVAL)?;
-    let mut reply = access.as_bytes().to_vec();
-    match message.header.command {
-        command::DMA_READ if count <= crate::wire::MOST_BYTES as usize => {
-            let begin = reply.len();
-            reply.resize(begin + count, 0);
-            memory.read(access.address, &mut reply[begin..])?;
-        }
-        command::DMA_WRITE if data.len() == count => memory.write(access.address, data)?,
-        command::DMA_READ | command::DMA_WRITE => return Err(Errno::INVAL),
-        _ => return Err(Errno::NOTSUP),
-    }
-    Ok(reply)
-}
-
-fn finish(message: Message) -> Result<Reply, ClientError> {
-    let header = message.header;
-    if header.flags & flag::ERROR != 0 {
-        let errno = i32::try_from(header.error).unwrap_or(0);
-        return Err(ClientError::Refused {
-            command: header.command,
-            errno: Errno::from_raw_os_error(if errno == 0 { 5 } else { errno }),
-        });
-    }
-    Ok(Reply {
-        payload: message.payload,
-        descriptors: message.descriptors,
-    })
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // Also where another process has a copy of the socket for a moment: the server is to see the end.
-        self.sender.close();
-    }
-}
+#[cfg(test)]
+mod tests;

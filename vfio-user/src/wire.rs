@@ -1,21 +1,20 @@
 //! Whole messages over a Unix socket: a receiver that takes what is there and keeps what is not whole yet,
 //! and a sender that any thread may use. Neither waits for long for a peer that does not do its part.
 
-use std::io::{self, IoSlice, IoSliceMut};
+mod sender;
+
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+pub use sender::Sender;
 
 use crate::protocol::{DEFAULT_TRANSFER, Header};
 
@@ -176,95 +175,6 @@ fn receive(
         return Err(WireError::Descriptors);
     }
     Ok(Some(received.bytes))
-}
-
-/// Sends messages, whole and one at a time. For any thread.
-#[derive(Clone, Debug)]
-pub struct Sender(Arc<Sending>);
-
-#[derive(Debug)]
-struct Sending {
-    socket: UnixStream,
-    turn: Mutex<()>,
-    broken: AtomicBool,
-}
-
-impl Sender {
-    /// A sender over `socket`.
-    pub fn new(socket: UnixStream) -> Self {
-        Self(Arc::new(Sending {
-            socket,
-            turn: Mutex::new(()),
-            broken: AtomicBool::new(false),
-        }))
-    }
-
-    /// Sends `header` and the `payload` that follows it. Waits for room, but not for long.
-    ///
-    /// # Errors
-    /// When the message, or part of it, could not be sent: then the connection is closed.
-    pub fn send(
-        &self,
-        header: &Header,
-        payload: &[&[u8]],
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), WireError> {
-        let sending = &*self.0;
-        let _turn = sending.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if sending.broken.load(Ordering::Acquire) {
-            return Err(WireError::Closed);
-        }
-        let mut parts = vec![header.as_bytes()];
-        parts.extend_from_slice(payload);
-        let sent = send_all(&sending.socket, parts, descriptors);
-        if sent.is_err() {
-            self.close();
-        }
-        sent
-    }
-
-    /// Ends the connection: both sides see it closed.
-    pub fn close(&self) {
-        self.0.broken.store(true, Ordering::Release);
-        let _ = self.0.socket.shutdown(std::net::Shutdown::Both);
-    }
-}
-
-fn send_all(
-    socket: &UnixStream,
-    mut parts: Vec<&[u8]>,
-    mut descriptors: &[BorrowedFd<'_>],
-) -> Result<(), WireError> {
-    let by = Instant::now() + PATIENCE;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-    while parts.iter().any(|part| !part.is_empty()) {
-        let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-            return Err(WireError::Descriptors);
-        }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let mut count = match sendmsg(socket, &slices, &mut control, flags) {
-            Ok(count) => count,
-            Err(Errno::INTR) => continue,
-            Err(Errno::AGAIN) => {
-                if !wait(socket.as_fd(), PollFlags::OUT, by)? {
-                    return Err(WireError::TooSlow("take a message"));
-                }
-                continue;
-            }
-            Err(Errno::PIPE | Errno::CONNRESET) => return Err(WireError::Closed),
-            Err(errno) => return Err(errno.into()),
-        };
-        // They went with the first byte.
-        descriptors = &[];
-        for part in &mut parts {
-            let now = count.min(part.len());
-            *part = &part[now..];
-            count -= now;
-        }
-    }
-    Ok(())
 }
 
 /// Waits for `events`; says whether they came in time.

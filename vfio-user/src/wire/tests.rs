@@ -1,6 +1,7 @@
 //! Messages cut at every place, with and without descriptors, and peers that stop in the middle.
 
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 
 use super::*;
 use crate::protocol::command;

@@ -1,0 +1,238 @@
+//! Commands under way: sent by any thread, each with a number of its own, until its reply is handed in or whoever
+//! waits for it gives up.
+
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TryRecvError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustix::io::Errno;
+
+use super::{ClientError, Reply};
+use crate::protocol::{Header, flag};
+use crate::wire::{Message, Sender, WireError};
+
+/// Most commands that wait for their replies at a time: there is always a number that none of them has.
+const MOST_WAITING: usize = 1 << 15;
+
+/// See the module's header. Cheap to clone; [`Reader`](super::Reader) hands replies in.
+#[derive(Clone, Debug)]
+pub struct Requests(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    sender: Sender,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: HashMap<u16, Waiting>,
+    /// Commands so far. The lower half is the number of the next one in its header.
+    sent: u64,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    serial: u64,
+    command: u16,
+    reply: SyncSender<Message>,
+}
+
+impl Requests {
+    pub(super) fn new(socket: UnixStream) -> Self {
+        Self(Arc::new(Shared {
+            sender: Sender::new(socket),
+            state: Mutex::default(),
+        }))
+    }
+
+    /// Sends a command and waits for its reply. Not for the thread that reads.
+    ///
+    /// # Errors
+    /// When the server refuses, does not take the command or answer it by `by`, or the connection ends meanwhile.
+    pub fn request(
+        &self,
+        command: u16,
+        payload: &[&[u8]],
+        descriptors: &[BorrowedFd<'_>],
+        by: Instant,
+    ) -> Result<Reply, ClientError> {
+        self.begin(command, payload, descriptors, by)?.wait(by)
+    }
+
+    /// Sends a command; its reply is the ticket's. Waits until `by` for room.
+    ///
+    /// # Errors
+    /// When the server does not take it, or the connection has ended.
+    pub fn begin(
+        &self,
+        command: u16,
+        payload: &[&[u8]],
+        descriptors: &[BorrowedFd<'_>],
+        by: Instant,
+    ) -> Result<Ticket, ClientError> {
+        let (reply, arrived) = mpsc::sync_channel(1);
+        let serial = {
+            let mut state = self.lock();
+            let serial = state.number()?;
+            let waiting = Waiting {
+                serial,
+                command,
+                reply,
+            };
+            state.waiting.insert(serial as u16, waiting);
+            serial
+        };
+        let ticket = Ticket {
+            serial,
+            command,
+            arrived,
+            requests: self.clone(),
+        };
+        let header = Header::command(serial as u16, command, size(payload));
+        (self.sender()).send_by(&header, payload, descriptors, by)?;
+        Ok(ticket)
+    }
+
+    /// Sends a command that wants no reply. One that comes all the same is passed over.
+    ///
+    /// # Errors
+    /// As for [`begin`](Self::begin).
+    pub fn post(
+        &self,
+        command: u16,
+        payload: &[&[u8]],
+        descriptors: &[BorrowedFd<'_>],
+        by: Instant,
+    ) -> Result<(), ClientError> {
+        let serial = self.lock().number()?;
+        let mut header = Header::command(serial as u16, command, size(payload));
+        header.flags |= flag::NO_REPLY;
+        (self.sender()).send_by(&header, payload, descriptors, by)?;
+        Ok(())
+    }
+
+    /// Sends nothing more: the server sees the end, and whoever waits for a reply has an error at once.
+    pub fn close(&self) {
+        let waiting = {
+            let mut state = self.lock();
+            state.closed = true;
+            std::mem::take(&mut state.waiting)
+        };
+        self.sender().leave();
+        drop(waiting);
+    }
+
+    pub(super) fn sender(&self) -> &Sender {
+        &self.0.sender
+    }
+
+    /// Hands a reply in, if somebody waits for it.
+    pub(super) fn deliver(&self, message: Message) {
+        let Header { id, command, .. } = message.header;
+        let mut state = self.lock();
+        let found = state.waiting.get(&id);
+        if found.is_none_or(|waiting| waiting.command != command) {
+            return;
+        }
+        let waiting = state.waiting.remove(&id);
+        drop(state);
+        if let Some(waiting) = waiting {
+            // There is room for the one reply; whoever gave up just now does not want it.
+            let _ = waiting.reply.try_send(message);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn size(payload: &[&[u8]]) -> usize {
+    payload.iter().map(|part| part.len()).sum()
+}
+
+impl State {
+    /// A serial number whose lower half nobody waits with.
+    fn number(&mut self) -> Result<u64, ClientError> {
+        if self.closed {
+            return Err(WireError::Closed.into());
+        }
+        if self.waiting.len() >= MOST_WAITING {
+            return Err(ClientError::Busy);
+        }
+        while self.waiting.contains_key(&(self.sent as u16)) {
+            self.sent += 1;
+        }
+        self.sent += 1;
+        Ok(self.sent - 1)
+    }
+}
+
+/// A command whose reply is still to come. Dropped, the reply is passed over when it comes.
+#[derive(Debug)]
+pub struct Ticket {
+    serial: u64,
+    command: u16,
+    arrived: mpsc::Receiver<Message>,
+    requests: Requests,
+}
+
+impl Ticket {
+    /// Waits for the reply.
+    ///
+    /// # Errors
+    /// When the server refuses, does not answer by `by`, or the connection ends.
+    pub fn wait(self, by: Instant) -> Result<Reply, ClientError> {
+        let left = by.saturating_duration_since(Instant::now());
+        match self.arrived.recv_timeout(left) {
+            Ok(message) => finish(message),
+            Err(RecvTimeoutError::Disconnected) => Err(WireError::Closed.into()),
+            Err(RecvTimeoutError::Timeout) => Err(ClientError::TimedOut {
+                command: self.command,
+            }),
+        }
+    }
+
+    /// The reply, if it is there.
+    pub(super) fn take(&self) -> Option<Result<Reply, ClientError>> {
+        match self.arrived.try_recv() {
+            Ok(message) => Some(finish(message)),
+            Err(TryRecvError::Disconnected) => Some(Err(WireError::Closed.into())),
+            Err(TryRecvError::Empty) => None,
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.requests.lock();
+        let id = self.serial as u16;
+        // The number may be another's by now.
+        let found = state.waiting.get(&id);
+        if found.is_some_and(|waiting| waiting.serial == self.serial) {
+            state.waiting.remove(&id);
+        }
+    }
+}
+
+fn finish(message: Message) -> Result<Reply, ClientError> {
+    let header = message.header;
+    if header.flags & flag::ERROR != 0 {
+        return Err(ClientError::Refused {
+            command: header.command,
+            errno: match i32::try_from(header.error) {
+                Ok(errno @ 1..4096) => Errno::from_raw_os_error(errno),
+                _ => Errno::IO,
+            },
+        });
+    }
+    Ok(Reply {
+        payload: message.payload,
+        descriptors: message.descriptors,
+    })
+}
