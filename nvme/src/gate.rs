@@ -2,6 +2,7 @@
 //! is any more. Threads pass it before they touch guest memory; closing it lets nobody else in.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -25,8 +26,8 @@ pub(crate) struct Gate {
 /// The bit of the state that says that nobody else gets in.
 const CLOSED: u64 = 1 << 63;
 
-/// The right to work behind a gate, given back when dropped.
-pub(crate) struct Pass(Arc<Gate>);
+/// The right to work behind a gate, given back when dropped. One that is used within a call borrows the gate.
+pub(crate) struct Pass<G: Deref<Target = Gate> = Arc<Gate>>(G);
 
 impl Gate {
     pub(crate) fn new() -> Arc<Self> {
@@ -42,6 +43,13 @@ impl Gate {
         let before = self.state.fetch_add(1, Ordering::AcqRel);
         // A pass in either case: one that came too late leaves again as any other does.
         let pass = Pass(Arc::clone(self));
+        (before & CLOSED == 0).then_some(pass)
+    }
+
+    /// The same, for work that ends before the caller returns.
+    pub(crate) fn enter_briefly(&self) -> Option<Pass<&Self>> {
+        let before = self.state.fetch_add(1, Ordering::AcqRel);
+        let pass = Pass(self);
         (before & CLOSED == 0).then_some(pass)
     }
 
@@ -106,7 +114,7 @@ impl Gate {
     }
 }
 
-impl Drop for Pass {
+impl<G: Deref<Target = Gate>> Drop for Pass<G> {
     fn drop(&mut self) {
         if self.0.state.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
             self.0.last_left();

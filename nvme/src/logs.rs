@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use zerocopy::FromZeros;
 
 use crate::gate::lock;
+use crate::namespace::Kind;
 use crate::spec::log::{ErrorEntry, Smart};
 use crate::spec::{BLOCK, Status, Submission};
 
@@ -42,6 +43,28 @@ pub(crate) struct Logs {
 struct Errors {
     count: u64,
     last: VecDeque<ErrorEntry>,
+}
+
+/// What several commands moved.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    reads: u64,
+    read_bytes: u64,
+    writes: u64,
+    written_bytes: u64,
+}
+
+impl Moved {
+    /// Adds a command that has moved its data, if it moves any.
+    pub(crate) fn add(&mut self, kind: Kind, bytes: u64) {
+        let (commands, all) = match kind {
+            Kind::Read => (&mut self.reads, &mut self.read_bytes),
+            Kind::Write { .. } => (&mut self.writes, &mut self.written_bytes),
+            Kind::Flush { .. } => return,
+        };
+        *commands += 1;
+        *all += bytes;
+    }
 }
 
 /// The counters, as they are saved.
@@ -122,6 +145,19 @@ impl Logs {
         if self.moved_then.swap(moved, Ordering::Relaxed) != moved {
             self.busy_minutes.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts what several commands moved.
+    pub(crate) fn count(&self, moved: &Moved) {
+        let add = |counter: &AtomicU64, more: u64| {
+            if more > 0 {
+                counter.fetch_add(more, Ordering::Relaxed);
+            }
+        };
+        add(&self.read_bytes, moved.read_bytes);
+        add(&self.reads, moved.reads);
+        add(&self.written_bytes, moved.written_bytes);
+        add(&self.writes, moved.writes);
     }
 
     pub(crate) fn count_read(&self, bytes: u64) {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::engine::{Engine, Lane, Ticket, TimerKey, Transfer};
 use crate::gate::{Pass, lock};
-use crate::namespace::{Extent, Kind, Namespace};
+use crate::namespace::{Extent, Kind};
 use crate::queue::{Slot, SubmissionQueue};
 use crate::session::Session;
 use crate::spec::{Status, Submission};
@@ -24,8 +24,8 @@ pub(crate) enum Outcome {
 }
 
 /// What a transfer is for.
+#[derive(Clone, Copy)]
 pub(crate) struct Work {
-    pub(crate) namespace: Arc<Namespace>,
     pub(crate) kind: Kind,
     pub(crate) extent: Extent,
 }

@@ -1,5 +1,6 @@
 //! The engine's speed and size: `cargo bench -p nvme`, with `-- --json FILE` for a file of the figures.
-//! `--count N --depth D` does N reads and prints nothing, for `resources/bench/instructions`.
+//! `-- --in DIR` measures a file in that folder alone. `--count N --depth D` does N reads and prints nothing, for
+//! `resources/bench/instructions`; with `--in DIR` from a file there, for a profiler.
 //!
 //! The drive is driven in this process, in two ways. "one core": driver and drive take turns in one thread, so
 //! that nothing hangs on how the host schedules two; what a core can do. "threads": the driver has a thread and
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use nvme::{Backend, Engine, FileBackend, NullBackend};
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use driver::{Guest, memory};
 
@@ -37,8 +39,9 @@ fn main() {
         arguments.get(at + 1)
     };
     let number = |name: &str| value(name).map(|text| text.parse().expect("a number"));
+    let folder = value("--in").map(PathBuf::from);
     if let Some(count) = number("--count") {
-        counted(count, number("--depth").unwrap_or(32));
+        counted(count, number("--depth").unwrap_or(32), folder.as_deref());
         return;
     }
     // So says `cargo bench`; run by `cargo test --benches` there is nothing to test.
@@ -52,21 +55,30 @@ fn main() {
         "io_uring: {}\n",
         if engine.has_ring() { "yes" } else { "no" }
     );
-    let figures = json!({
-        "null": empty(&engine),
-        "files": files(&engine),
-        "memory": size(&engine),
-    });
+    let figures = match folder {
+        Some(folder) => json!({ "files": files(&engine, &[folder]) }),
+        None => json!({
+            "null": empty(&engine),
+            "files": files(&engine, &[PathBuf::from("/dev/shm"), std::env::temp_dir()]),
+            "memory": size(&engine),
+        }),
+    };
     if let Some(path) = value("--json") {
         std::fs::write(path, format!("{figures:#}\n")).expect("a file for the figures");
     }
 }
 
-/// Reads for whoever counts instructions: the same ones in every run, by one thread.
-fn counted(reads: u64, depth: u64) {
-    let engine = Engine::stepped(false).expect("an engine");
-    let backend = Arc::new(NullBackend::new(FILE));
-    let mut guest = Guest::stepped(engine, &memory(), backend);
+/// Reads for whoever counts instructions: the same ones in every run, by one thread. From nothing, or through
+/// a ring from a file in `folder`.
+fn counted(reads: u64, depth: u64, folder: Option<&Path>) {
+    let file = folder.map(filled);
+    let mut guest = match &file {
+        Some((_, backend)) => one_core(Arc::clone(backend) as _),
+        None => {
+            let engine = Engine::stepped(false).expect("an engine");
+            Guest::stepped(engine, &memory(), Arc::new(NullBackend::new(FILE)))
+        }
+    };
     let mut left = reads / 1024;
     guest.reads(depth as u16, || {
         left = left.saturating_sub(1);
@@ -113,8 +125,7 @@ fn empty(engine: &Arc<Engine>) -> Vec<Value> {
 }
 
 /// In memory (tmpfs), and where temporary files are: the page cache of a file system, on most hosts.
-fn files(engine: &Arc<Engine>) -> Value {
-    let folders = [PathBuf::from("/dev/shm"), std::env::temp_dir()];
+fn files(engine: &Arc<Engine>, folders: &[PathBuf]) -> Value {
     let there = folders.iter().filter(|folder| match room(folder) {
         Some(bytes) if bytes >= 2 * FILE => true,
         _ => {
@@ -136,16 +147,18 @@ fn room(folder: &Path) -> Option<u64> {
     Some(file_system.f_bavail * file_system.f_frsize)
 }
 
+/// A file that is written, and kept until what comes first is dropped.
+fn filled(folder: &Path) -> (NamedTempFile, Arc<FileBackend>) {
+    let file = NamedTempFile::new_in(folder).expect("a file");
+    std::fs::write(file.path(), vec![0x5A; FILE as usize]).expect("a filled file");
+    let backend = FileBackend::open(file.path(), false).expect("a backend");
+    (file, Arc::new(backend))
+}
+
 /// A file in `folder`, against the shortest loop that reads it.
 fn file(engine: &Arc<Engine>, folder: &Path) -> Vec<Value> {
-    let file = || {
-        let file = tempfile::NamedTempFile::new_in(folder).expect("a file");
-        std::fs::write(file.path(), vec![0x5A; FILE as usize]).expect("a filled file");
-        let backend = FileBackend::open(file.path(), false).expect("a backend");
-        (file, Arc::new(backend))
-    };
-    let (file_alone, backend_alone) = file();
-    let (file_apart, backend_apart) = file();
+    let (file_alone, backend_alone) = filled(folder);
+    let (file_apart, backend_apart) = filled(folder);
     let plain_file = file_alone.reopen().expect("the file");
     let mut one_core = one_core(backend_alone);
     let mut threads = Guest::new(engine, &memory(), backend_apart, 1);

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use super::cached::{Cached, vectors_of};
 use super::direct::{Direct, alignment_of_slices};
 use super::host::{allocate, block_on_calls, is_in_memory, lock_whole};
 use super::{Backend, BackendError, Durability};
-use crate::engine::Vectors;
 use crate::spec::BLOCK;
 use devices::memory::GuestSlice;
 
@@ -33,12 +33,14 @@ pub struct FileBackend {
     file: ArcSwapOption<File>,
     /// The same file past the page cache, where that was asked for.
     direct: ArcSwapOption<Direct>,
+    is_direct: bool,
     size: u64,
     read_only: bool,
     /// It lies in the host's memory.
     in_memory: bool,
     /// Whether the file system can punch holes, which read as zeroes.
     punches: bool,
+    cached: Cached,
 }
 
 impl FileBackend {
@@ -90,10 +92,12 @@ impl FileBackend {
         Ok(Self {
             file: ArcSwapOption::from_pointee(file),
             direct: ArcSwapOption::empty(),
+            is_direct: false,
             size,
             read_only,
             in_memory,
             punches,
+            cached: Cached::default(),
         })
     }
 
@@ -103,7 +107,7 @@ impl FileBackend {
     /// # Errors
     /// As for [`open`](Self::open), or that the file system cannot do it.
     pub fn open_direct(path: &Path, read_only: bool) -> Result<Self, BackendError> {
-        let backend = Self::open(path, read_only)?;
+        let mut backend = Self::open(path, read_only)?;
         let direct =
             Direct::open(path, read_only).map_err(|source| match source.raw_os_error() {
                 Some(libc::EINVAL | libc::EOPNOTSUPP) => {
@@ -116,6 +120,7 @@ impl FileBackend {
                 },
             })?;
         backend.direct.store(Some(Arc::new(direct)));
+        backend.is_direct = true;
         Ok(backend)
     }
 
@@ -127,7 +132,8 @@ impl FileBackend {
 
     /// The file for a transfer of this alignment.
     fn file_for(&self, alignment: impl FnOnce() -> u64) -> Option<Arc<File>> {
-        if let Some(direct) = &*self.direct.load()
+        if self.is_direct
+            && let Some(direct) = &*self.direct.load()
             && direct.takes(alignment())
         {
             return Some(Arc::clone(&direct.file));
@@ -175,6 +181,17 @@ impl Backend for FileBackend {
 
     fn ring_file(&self, alignment: u64) -> Option<Arc<File>> {
         self.file_for(|| alignment)
+    }
+
+    fn read_at_once(&self, offset: u64, into: &[GuestSlice<'_>]) -> bool {
+        // What goes past the page cache is never in memory.
+        if self.is_direct || !self.cached.is_worth_a_try() {
+            return false;
+        }
+        let Some(file) = &*self.file.load() else {
+            return false;
+        };
+        self.cached.read(file, offset, into)
     }
 
     fn read(&self, offset: u64, into: &[GuestSlice<'_>]) -> io::Result<()> {
@@ -270,15 +287,8 @@ fn transfer(
     offset: u64,
     call: impl Fn(&[libc::iovec], i64) -> isize,
 ) -> io::Result<()> {
-    let vector = |slice: &GuestSlice<'_>| {
-        let pointer = slice.ptr_guard_mut();
-        libc::iovec {
-            iov_base: pointer.as_ptr().cast(),
-            iov_len: pointer.len(),
-        }
-    };
     // The pointers are good while `slices` is.
-    let mut vectors: Vectors = slices.iter().map(vector).collect();
+    let mut vectors = vectors_of(slices);
     let mut left = vectors.as_mut_slice();
     let mut at = offset as i64;
     while !left.is_empty() {

@@ -1,5 +1,6 @@
 //! Storage behind a namespace: the trait, and its implementations over a file, memory and nothing.
 
+mod cached;
 mod direct;
 mod file;
 mod host;
@@ -62,6 +63,12 @@ pub trait Backend: Send + Sync {
     /// addresses and lengths are multiples of `alignment`. `None` where there is none, or none any more.
     fn ring_file(&self, _alignment: u64) -> Option<Arc<File>> {
         None
+    }
+
+    /// Fills `into` from `offset`, where that needs nothing but a copy in the host's memory. Returns whether all of
+    /// it is done; what `into` holds otherwise is not known. Never waits for storage.
+    fn read_at_once(&self, _offset: u64, _into: &[GuestSlice<'_>]) -> bool {
+        false
     }
 
     /// Fills `into` from `offset`.

@@ -180,3 +180,31 @@ fn a_file_in_memory_is_read_at_once_and_one_on_a_disk_is_not() {
     let kind = rustix::fs::fstatfs(file.as_file()).unwrap().f_type;
     assert_eq!(backend.is_immediate(), kind == libc::TMPFS_MAGIC);
 }
+
+#[test]
+fn what_the_page_cache_holds_is_read_at_once_and_nothing_past_it() {
+    let here = std::env::current_exe().unwrap();
+    let mut file = NamedTempFile::new_in(here.parent().unwrap()).unwrap();
+    file.write_all(&[0x5A; 8192]).unwrap();
+    file.as_file().sync_all().unwrap();
+    let open = || FileBackend::open(file.path(), true).unwrap();
+    let mut data = [0; 4096];
+    let mut read = |backend: &FileBackend, offset| {
+        data.fill(0);
+        let done = backend.read_at_once(offset, &[VolatileSlice::from(&mut data[..])]);
+        (done, data)
+    };
+    let (done, found) = read(&open(), 4096);
+    if !done {
+        eprintln!("this file system reads nothing at once: it is not tested");
+        return;
+    }
+    assert_eq!(found, [0x5A; 4096]);
+    assert!(!read(&open(), 6144).0, "its end is beyond the file's");
+    if let Ok(direct) = FileBackend::open_direct(file.path(), true) {
+        assert!(!read(&direct, 4096).0, "it is to go past the page cache");
+    }
+    let released = open();
+    released.release();
+    assert!(!read(&released, 0).0);
+}

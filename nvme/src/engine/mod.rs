@@ -5,10 +5,12 @@
 mod control;
 mod io_thread;
 mod lane;
+mod lease;
 mod place;
 mod ring;
 mod spin;
 mod steps;
+mod transfer;
 mod transfers;
 mod watches;
 mod worker;
@@ -25,8 +27,10 @@ use tracing::{info, warn};
 
 pub(crate) use control::{TimerKey, TimerKind};
 pub(crate) use lane::{Lane, Ticket};
+pub(crate) use lease::Lease;
 pub use steps::Steps;
-pub(crate) use transfers::{Action, Ended, Handle, Transfer, Transfers, Vectors};
+pub(crate) use transfer::{Action, End, Ended, Handle, Transfer, Vectors};
+pub(crate) use transfers::Transfers;
 
 use crate::gate::lock;
 use control::Control;
@@ -54,14 +58,11 @@ pub(crate) trait Serve: Send + Sync {
         false
     }
 
-    /// A transfer that it started ended, on the same thread.
-    fn ended(&self, _tag: u32, _ended: Ended) {}
+    /// Transfers that it started ended, on the same thread. There is nothing more to be told for now.
+    fn ended(&self, _ends: &mut Vec<End>) {}
 
     /// A transfer that was to be cancelled cannot be, or has just ended by itself.
     fn not_cancelled(&self, _tag: u32) {}
-
-    /// There is nothing more to be told for now.
-    fn burst_ended(&self) {}
 
     /// An eventfd that is watched for it was signalled, perhaps several times.
     fn rang(&self) {}

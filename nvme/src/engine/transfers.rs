@@ -7,64 +7,24 @@
 )]
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-use devices::memory::MemoryMap;
-use smallvec::SmallVec;
+use devices::memory::View;
 use tracing::error;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Serve;
-use super::place::{Place, Running};
+use super::lease::{Lease, Leases};
+use super::place::{Owners, Place, Running};
 use super::ring::{Direction, Operation, Ring};
+use super::transfer::{Action, End, Ended, Handle, Transfer};
 use super::watches::{WATCH, Watches};
+use crate::namespace::Namespace;
 
 /// Most vectors of one operation (IOV_MAX of Linux).
 const VECTORS: usize = 1024;
-
-/// Where data lies in the host's address space: few stretches for most commands.
-pub(crate) type Vectors = SmallVec<[libc::iovec; 4]>;
-
-/// What is to be done with a file.
-pub(crate) struct Transfer {
-    pub(crate) file: Arc<File>,
-    pub(crate) action: Action,
-    /// First byte in the file.
-    pub(crate) offset: u64,
-    pub(crate) vectors: Vectors,
-    /// Keeps the memory of the vectors mapped until the end.
-    pub(crate) _memory: Option<Arc<MemoryMap>>,
-}
-
-/// See [`Transfer`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    Read,
-    Write {
-        /// Ends when the data is on stable storage.
-        stable: bool,
-    },
-    /// Puts what was written before on stable storage.
-    Flush,
-}
-
-/// How a transfer ended.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// All of it is done.
-    Done,
-    /// It was cancelled; part of it may be done.
-    Cancelled,
-    /// The host refused.
-    Failed(io::Error),
-}
-
-/// Names a transfer under way to the thread that started it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Handle(u64);
 
 /// See the module's header.
 pub(crate) struct Transfers {
@@ -82,8 +42,10 @@ pub(crate) struct Transfers {
     wake_armed: bool,
     found: Vec<(u64, i32, bool)>,
     watches: Watches,
-    /// Owners told of an end since the last burst ended.
-    told: Vec<Arc<dyn Serve>>,
+    owners: Owners,
+    leases: Leases,
+    /// Transfers that the kernel does not know of yet.
+    queued: u32,
 }
 
 const WAKE: u64 = u64::MAX;
@@ -102,7 +64,9 @@ impl Transfers {
             wake_armed: false,
             found: Vec::new(),
             watches: Watches::default(),
-            told: Vec::new(),
+            owners: Owners::default(),
+            leases: Leases::default(),
+            queued: 0,
         }
     }
 
@@ -111,8 +75,30 @@ impl Transfers {
         self.ring.is_some()
     }
 
+    /// How many transfers wait to be handed to the kernel.
+    pub(crate) fn queued(&self) -> u32 {
+        self.queued
+    }
+
+    /// What a transfer needs; `None` where there is no ring here, or no file behind the namespace.
+    pub(crate) fn lease(
+        &mut self,
+        namespace: &Arc<Namespace>,
+        memory: &View,
+        alignment: u64,
+    ) -> Option<Arc<Lease>> {
+        self.ring.as_ref()?;
+        self.leases.take(namespace, memory, alignment)
+    }
+
     /// Starts a transfer at the end of the burst. `owner` is told of its end by `tag`.
-    pub(crate) fn start(&mut self, owner: Arc<dyn Serve>, tag: u32, transfer: Transfer) -> Handle {
+    pub(crate) fn start<S: Serve + 'static>(
+        &mut self,
+        owner: &Arc<S>,
+        tag: u32,
+        transfer: Transfer,
+    ) -> Handle {
+        let owner = self.owners.begin(owner);
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Box::new(Place {
                 running: None,
@@ -134,6 +120,7 @@ impl Transfers {
             handle = u64::from(place.generation) << 32 | u64::from(index);
         }
         self.push(index);
+        self.queued += 1;
         Handle(handle)
     }
 
@@ -175,7 +162,9 @@ impl Transfers {
     }
 
     /// Hands what was started to the kernel, if there is anything.
-    pub(super) fn submit(&mut self) {
+    pub(crate) fn submit(&mut self) {
+        self.leases.end();
+        self.queued = 0;
         let Some(ring) = &mut self.ring else { return };
         self.watches.arm(ring);
         if ring.wants_submit()
@@ -224,8 +213,8 @@ impl Transfers {
         self.ring.as_ref().is_some_and(Ring::has_completions)
     }
 
-    /// Takes completions, tells owners, and ends their burst. Returns whether there were any.
-    pub(super) fn finish(&mut self) -> bool {
+    /// Takes completions and tells owners. Returns whether there were any.
+    pub(crate) fn finish(&mut self) -> bool {
         let mut found = std::mem::take(&mut self.found);
         match &mut self.ring {
             Some(ring) => ring.reap(&mut found),
@@ -249,9 +238,7 @@ impl Transfers {
                 self.push(index);
             }
         }
-        for owner in self.told.drain(..) {
-            owner.burst_ended();
-        }
+        self.owners.tell();
         any
     }
 
@@ -272,11 +259,10 @@ impl Transfers {
         };
         let tag = u64::from(place.generation) << 32 | u64::from(index);
         let Transfer {
-            file,
+            lease,
             action,
             offset,
             vectors,
-            _memory: _,
         } = &running.transfer;
         let left = &vectors[running.first.min(vectors.len())..];
         let direction = match *action {
@@ -295,7 +281,7 @@ impl Transfers {
         };
         // SAFETY: the place keeps the file open, the memory mapped and the vectors where they are: it is on
         // the heap, and emptied by the completion alone.
-        let pushed = unsafe { ring.push(file.as_raw_fd(), *offset, &operation, tag) };
+        let pushed = unsafe { ring.push(lease.file.as_raw_fd(), *offset, &operation, tag) };
         if pushed.is_err() {
             self.backlog.push_back(index);
         }
@@ -328,22 +314,21 @@ impl Transfers {
             return;
         };
         self.free.push(index);
-        running.owner.ended(running.tag, ended);
-        self.tell_burst(running.owner);
+        let end = End {
+            tag: running.tag,
+            lease: running.transfer.lease,
+            ended,
+        };
+        self.owners.end(running.owner, end);
     }
 
     fn not_cancelled(&mut self, tag: u64) {
-        if let Some(running) = self.running(tag) {
-            let (owner, tag) = (Arc::clone(&running.owner), running.tag);
+        let Some(running) = self.running(tag) else {
+            return;
+        };
+        let (owner, tag) = (running.owner, running.tag);
+        if let Some(owner) = self.owners.get(owner) {
             owner.not_cancelled(tag);
-            self.tell_burst(owner);
-        }
-    }
-
-    fn tell_burst(&mut self, owner: Arc<dyn Serve>) {
-        let same = |other: &Arc<dyn Serve>| Arc::ptr_eq(other, &owner);
-        if !self.told.iter().rev().any(same) {
-            self.told.push(owner);
         }
     }
 }

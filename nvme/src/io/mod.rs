@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use devices::memory::View;
 
-use crate::engine::Lane;
+use crate::engine::{Lane, Transfers};
 use crate::namespace::Namespace;
+use crate::queue::SubmissionQueue;
 use crate::respond::{Deferred, Outcome};
 use crate::session::Session;
 use crate::spec::command::io;
@@ -28,14 +29,24 @@ pub(crate) use copy::{MAX_COPY, MAX_RANGE, MAX_RANGES};
 /// CDW0.PSDT, in the byte of the flags.
 const PSDT: u8 = 0b1100_0000;
 
-/// Executes an I/O command, where `ring` says whether the thread has one. Guest values are in `command`,
-/// copied once.
-pub(crate) fn execute(
-    session: &Arc<Session>,
-    command: &Submission,
-    memory: &View,
-    ring: bool,
-) -> Outcome {
+/// What a command is executed with.
+pub(crate) struct Means<'a> {
+    pub(crate) memory: &'a View,
+    /// Those of the thread.
+    pub(crate) transfers: &'a mut Transfers,
+    /// Where the command was fetched.
+    pub(crate) queue: &'a SubmissionQueue,
+}
+
+impl Means<'_> {
+    /// Whether no other command is known of. Several are handed to the kernel by one call.
+    fn is_alone(&self) -> bool {
+        self.transfers.queued() == 0 && !self.queue.has_waiting()
+    }
+}
+
+/// Executes an I/O command. Guest values are in `command`, copied once.
+pub(crate) fn execute(session: &Arc<Session>, command: &Submission, means: Means<'_>) -> Outcome {
     // No fused commands, and no kind of data pointer beyond PRP and the two of SGL.
     if command.flags & !PSDT != 0 || command.flags & PSDT == PSDT {
         return Outcome::Done(Err(Status::INVALID_FIELD));
@@ -51,7 +62,7 @@ pub(crate) fn execute(
     }
     let namespaces = &session.drive.namespaces;
     let result = namespaces.with_active(command.nsid, |namespace| {
-        dispatch(session, namespace, command, memory, ring)
+        dispatch(session, namespace, command, means)
     });
     result.unwrap_or_else(|status| Outcome::Done(Err(status)))
 }
@@ -60,14 +71,13 @@ fn dispatch(
     session: &Session,
     namespace: &Arc<Namespace>,
     command: &Submission,
-    memory: &View,
-    ring: bool,
+    means: Means<'_>,
 ) -> Result<Outcome, Status> {
     namespace.check_served()?;
     match command.opcode {
-        io::READ => transfer::read(session, namespace, command, memory, ring),
-        io::WRITE => transfer::write(session, namespace, command, memory, ring),
-        io::FLUSH => Ok(transfer::flush(namespace, ring)),
+        io::READ => transfer::read(session, namespace, command, means),
+        io::WRITE => transfer::write(session, namespace, command, means),
+        io::FLUSH => Ok(transfer::flush(namespace, means.transfers)),
         io::WRITE_ZEROES => {
             namespace.check_writable()?;
             Ok(on_lane(namespace, clear::write_zeroes))

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use devices::memory::{Access, GuestSlice, View};
+use devices::memory::{Access, GuestSlice};
 
-use super::{MAX_TRANSFER, on, on_lane};
+use super::{MAX_TRANSFER, Means, on, on_lane};
 use crate::backend::{Durability, alignment};
 use crate::data_pointer::DataPointer;
-use crate::engine::{Action, Transfer, Vectors};
+use crate::engine::{Action, Lease, Transfer, Transfers, Vectors};
 use crate::namespace::{Extent, Kind, Namespace};
 use crate::respond::{Outcome, Responder, Work};
 use crate::session::Session;
@@ -16,49 +16,51 @@ use crate::spec::{Status, Submission};
 
 pub(super) const FORCE_UNIT_ACCESS: u32 = 1 << 30;
 
+/// The longest read that is tried at once, in bytes: a copy of some microseconds, for which other queues wait.
+const AT_ONCE: u64 = 32 << 10;
+
 pub(super) fn read(
     session: &Session,
     namespace: &Arc<Namespace>,
     command: &Submission,
-    memory: &View,
-    ring: bool,
+    means: Means<'_>,
 ) -> Result<Outcome, Status> {
-    transfer(session, namespace, command, Action::Read, (memory, ring))
+    transfer(session, namespace, command, Action::Read, means)
 }
 
 pub(super) fn write(
     session: &Session,
     namespace: &Arc<Namespace>,
     command: &Submission,
-    memory: &View,
-    ring: bool,
+    means: Means<'_>,
 ) -> Result<Outcome, Status> {
     namespace.check_writable()?;
     let stable = is_stable(session, command);
     let action = Action::Write { stable };
-    transfer(session, namespace, command, action, (memory, ring))
+    transfer(session, namespace, command, action, means)
 }
 
-pub(super) fn flush(namespace: &Arc<Namespace>, ring: bool) -> Outcome {
+pub(super) fn flush(namespace: &Arc<Namespace>, transfers: &Transfers) -> Outcome {
     let backend = namespace.backend();
     if backend.is_immediate() {
         return namespace.flush().into();
     }
-    let Some(file) = backend.ring_file(alignment(0, [])).filter(|_| ring) else {
+    let lease = (transfers.has_ring())
+        .then(|| Lease::without_memory(namespace, alignment(0, [])))
+        .flatten();
+    let Some(lease) = lease else {
         return on_lane(namespace, |_, namespace, _| namespace.flush());
     };
     if backend.read_only() {
         return Outcome::Done(Ok(0));
     }
     let transfer = Transfer {
-        file,
+        lease,
         action: Action::Flush,
         offset: 0,
         vectors: Vectors::new(),
-        _memory: None,
     };
     let work = Work {
-        namespace: Arc::clone(namespace),
         kind: namespace.begin_flush(),
         extent: Extent::default(),
     };
@@ -71,8 +73,9 @@ fn transfer(
     namespace: &Arc<Namespace>,
     command: &Submission,
     action: Action,
-    (memory, ring): (&View, bool),
+    means: Means<'_>,
 ) -> Result<Outcome, Status> {
+    let memory = means.memory;
     let extent = transfer_extent(namespace, command)?;
     let data = DataPointer::follow(memory, command, extent.length as usize)?;
     let access = match action {
@@ -93,12 +96,23 @@ fn transfer(
         }
         return Ok(Outcome::Done(Ok(0)));
     }
+    if action == Action::Read && extent.length <= AT_ONCE && means.is_alone() {
+        namespace.check_readable(extent)?;
+        if let Ok(slices) = data.slices(memory, access)
+            && backend.read_at_once(extent.offset, &slices)
+        {
+            count(session, extent, action);
+            return Ok(Outcome::Done(Ok(0)));
+        }
+    }
     let vectors = data.vectors(memory, access);
     if vectors.is_err() {
         // What is not mapped is copied by a thread that may wait for it; what is no memory is refused here.
         data.check(memory)?;
     }
-    if ring && let Ok(vectors) = vectors {
+    if let Ok(vectors) = vectors
+        && means.transfers.has_ring()
+    {
         let kind = match action {
             Action::Read => Kind::Read,
             Action::Write { stable } => Kind::Write { stable },
@@ -107,20 +121,15 @@ fn transfer(
         if kind == Kind::Read {
             namespace.check_readable(extent)?;
         }
-        if let Some(file) = backend.ring_file(alignment_of(extent, &vectors)) {
+        let alignment = alignment_of(extent, &vectors);
+        if let Some(lease) = means.transfers.lease(namespace, memory, alignment) {
             let transfer = Transfer {
-                file,
+                lease,
                 action,
                 offset: extent.offset,
                 vectors,
-                _memory: Some(memory.keep()),
             };
-            let work = Work {
-                namespace: Arc::clone(namespace),
-                kind,
-                extent,
-            };
-            return Ok(Outcome::Transfer(transfer, work));
+            return Ok(Outcome::Transfer(transfer, Work { kind, extent }));
         }
     }
     let lane = match action {

@@ -120,6 +120,14 @@ impl CompletionQueue {
         })
     }
 
+    /// The slot of a command that [left it here](Slot::leave).
+    pub(crate) fn take_up(&self) -> Slot<&Self> {
+        Slot {
+            queue: self,
+            is_spent: false,
+        }
+    }
+
     /// One entry stays empty.
     fn has_room(&self) -> bool {
         self.taken.load(Ordering::SeqCst) + 1 < self.size
@@ -305,6 +313,11 @@ impl<Q: Deref<Target = CompletionQueue>> Slot<Q> {
     pub(crate) fn complete(mut self, memory: &MemoryMap, entry: Completion) {
         // A written slot is taken until the guest has consumed the entry.
         self.is_spent = self.queue.write(memory, entry);
+    }
+
+    /// Leaves the slot with its queue, for a command that goes on and takes it up at its end.
+    pub(crate) fn leave(mut self) {
+        self.is_spent = true;
     }
 
     /// The slot for a command that goes on; `queue` is the slot's own.

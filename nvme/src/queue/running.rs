@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::engine::Handle;
 use crate::gate::Pass;
-use crate::queue::Slot;
 use crate::respond::{Responder, Work};
 use crate::session::Session;
 use crate::spec::Submission;
@@ -27,10 +26,9 @@ pub(crate) struct Hold {
     pub(crate) _passes: (Pass, Pass),
 }
 
-/// A command under way.
+/// A command under way. Its slot is left with the completion queue.
 pub(crate) struct Command {
     pub(crate) command: Submission,
-    pub(crate) slot: Slot,
     pub(crate) work: Work,
     /// The Abort commands that wait for what becomes of it.
     pub(crate) aborts: Vec<Responder>,
@@ -43,7 +41,6 @@ impl Running {
     pub(crate) fn begin(
         &mut self,
         command: &Submission,
-        slot: Slot,
         work: Work,
         hold: impl FnOnce() -> Option<Hold>,
     ) -> Option<u32> {
@@ -52,7 +49,6 @@ impl Running {
         }
         let command = Command {
             command: *command,
-            slot,
             work,
             aborts: Vec::new(),
             handle: None,
@@ -72,6 +68,11 @@ impl Running {
         if let Some(Some(command)) = self.commands.get_mut(tag as usize) {
             command.handle = Some(handle);
         }
+    }
+
+    /// What the transfer of a command is for.
+    pub(crate) fn work(&self, tag: u32) -> Option<Work> {
+        Some(self.commands.get(tag as usize)?.as_ref()?.work)
     }
 
     /// Takes a command whose transfer has ended.

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::SubmissionQueue;
 use super::shadow::{self, Words};
-use crate::engine::{Ended, Serve, Transfers, Turn};
+use crate::engine::{End, Ended, Serve, Transfers, Turn};
 use crate::gate::lock;
-use crate::respond::Responder;
+use crate::logs::Moved;
+use crate::respond::{Responder, Work};
 use crate::spec::Status;
 
 impl Serve for SubmissionQueue {
@@ -46,7 +47,9 @@ impl Serve for SubmissionQueue {
             return false;
         };
         // Nothing is stored for a guest whose session is over.
-        let (Some(_pass), Some(_queue_pass)) = (session.gate.enter(), self.gate.enter()) else {
+        let (Some(_pass), Some(_queue_pass)) =
+            (session.gate.enter_briefly(), self.gate.enter_briefly())
+        else {
             return false;
         };
         let shadow = self.shadow.load();
@@ -55,27 +58,48 @@ impl Serve for SubmissionQueue {
         shadow::rest(&**shadow, seen).is_some_and(|tail| tail != seen)
     }
 
-    fn ended(&self, tag: u32, ended: Ended) {
+    fn ended(&self, ends: &mut Vec<End>) {
         let mut running = lock(&self.running);
-        let Some(ending) = running.end(tag) else {
+        let Some(session) = running.session().map(Arc::clone) else {
             return;
         };
-        let cancelled = matches!(ended, Ended::Cancelled);
-        let work = &ending.work;
-        let result = work.namespace.ended(work.kind, work.extent, ended);
-        if let Some(session) = running.session() {
-            session.count(work, result);
+        let mut view = session.drive.memory.view();
+        // First: who sees a completion finds it counted.
+        let mut moved = Moved::default();
+        for end in ends.iter().filter(|end| matches!(end.ended, Ended::Done)) {
+            if let Some(work) = running.work(end.tag) {
+                moved.add(work.kind, work.extent.length);
+            }
+        }
+        session.drive.logs.count(&moved);
+        let mut aborts = Vec::new();
+        for End { tag, lease, ended } in ends.drain(..) {
+            let Some(ending) = running.end(tag) else {
+                continue;
+            };
+            let cancelled = matches!(ended, Ended::Cancelled);
+            let Work { kind, extent } = ending.work;
+            let result = lease.namespace.ended(kind, extent, ended);
             let result = match result {
                 Err(_) if cancelled && ending.aborts.is_empty() => Err(Status::ABORTED_SQ_DELETION),
                 result => result.map(|()| 0),
             };
-            session.complete(self, ending.slot, &ending.command, result);
-        }
-        drop(running);
-        for abort in ending.aborts {
+            if !session.drive.memory.is_current(&view) {
+                view = session.drive.memory.view();
+            }
+            let slot = self.completions.take_up();
+            session.complete_in(&view, self, slot, &ending.command, result);
             let not_aborted = u32::from(!cancelled) * Responder::NOT_ABORTED;
+            aborts.extend(ending.aborts.into_iter().map(|abort| (abort, not_aborted)));
+        }
+        session.signal(&self.completions);
+        // Gone without the lock: the last one out of a gate may do much.
+        let hold = running.take_idle_hold();
+        drop((running, view));
+        for (abort, not_aborted) in aborts {
             abort.respond(Ok(not_aborted));
         }
+        drop(hold);
     }
 
     fn not_cancelled(&self, tag: u32) {
@@ -83,16 +107,5 @@ impl Serve for SubmissionQueue {
         for abort in aborts {
             abort.respond(Ok(Responder::NOT_ABORTED));
         }
-    }
-
-    fn burst_ended(&self) {
-        let mut running = lock(&self.running);
-        if let Some(session) = running.session() {
-            session.signal(&self.completions);
-        }
-        // Gone without the lock: the last one out of a gate may do much.
-        let hold = running.take_idle_hold();
-        drop(running);
-        drop(hold);
     }
 }

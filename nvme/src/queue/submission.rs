@@ -1,5 +1,6 @@
 //! A submission queue: the tail that the doorbell stored, the head that its one thread moves.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -157,6 +158,11 @@ impl SubmissionQueue {
         self.head.load(Ordering::Acquire) as u16
     }
 
+    /// Whether commands are known to wait to be fetched.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.head.load(Ordering::Relaxed) != self.tail.load(Ordering::Relaxed)
+    }
+
     /// Copies the next command out of guest `memory`. For the owning thread only.
     pub(crate) fn fetch(&self, memory: &MemoryMap) -> Fetch {
         let head = self.head.load(Ordering::Relaxed);
@@ -235,10 +241,10 @@ impl SubmissionQueue {
 
     /// Starts the transfer of a command. For the owning thread only, with passes of both gates: where they
     /// were closed since, the command ends here as one that had not begun.
-    pub(crate) fn start(
+    pub(crate) fn start<Q: Deref<Target = CompletionQueue>>(
         self: &Arc<Self>,
         session: &Arc<Session>,
-        (command, slot): (&Submission, Slot),
+        (command, slot): (&Submission, Slot<Q>),
         (transfer, work): (Transfer, Work),
         transfers: &mut Transfers,
     ) {
@@ -249,9 +255,9 @@ impl SubmissionQueue {
             })
         };
         let mut running = lock(&self.running);
-        if let Some(tag) = running.begin(command, slot, work, hold) {
-            let owner: Arc<dyn Serve> = Arc::clone(self) as _;
-            running.began(tag, transfers.start(owner, tag, transfer));
+        if let Some(tag) = running.begin(command, work, hold) {
+            slot.leave();
+            running.began(tag, transfers.start(self, tag, transfer));
         }
     }
 

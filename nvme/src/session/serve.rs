@@ -12,10 +12,9 @@ use super::Session;
 use crate::admin::{self, Event};
 use crate::doorbells;
 use crate::engine::{Transfers, Turn};
-use crate::io;
-use crate::namespace::Kind;
+use crate::io::{self, Means};
 use crate::queue::{CompletionQueue, Fetch, Slot, SubmissionQueue};
-use crate::respond::{Outcome, Responder, Work};
+use crate::respond::{Outcome, Responder};
 use crate::spec::{Completion, Status, Submission};
 
 /// Commands served before another queue of the thread gets its turn.
@@ -34,7 +33,9 @@ impl Session {
         queue: &Arc<SubmissionQueue>,
         transfers: &mut Transfers,
     ) -> Turn {
-        let (Some(_pass), Some(_queue_pass)) = (self.gate.enter(), queue.gate.enter()) else {
+        let (Some(_pass), Some(_queue_pass)) =
+            (self.gate.enter_briefly(), queue.gate.enter_briefly())
+        else {
             return Turn::Done;
         };
         if queue.id == 0 {
@@ -114,6 +115,10 @@ impl Session {
             self.complete_in(memory, queue, slot, command, result);
             return true;
         }
+        if let Outcome::Transfer(transfer, work) = outcome {
+            queue.start(self, (command, slot), (transfer, work), transfers);
+            return false;
+        }
         let slot = slot.keep(&queue.completions);
         self.go_on(outcome, queue, (command, slot), transfers);
         false
@@ -148,12 +153,17 @@ impl Session {
         queue: &SubmissionQueue,
         command: &Submission,
         memory: &View,
-        transfers: &Transfers,
+        transfers: &mut Transfers,
     ) -> Outcome {
         if queue.id == 0 {
             admin::execute(self, command)
         } else {
-            io::execute(self, command, memory, transfers.has_ring())
+            let means = Means {
+                memory,
+                transfers,
+                queue,
+            };
+            io::execute(self, command, means)
         }
     }
 
@@ -187,15 +197,6 @@ impl Session {
         }
     }
 
-    /// Counts the data that a transfer moved.
-    pub(crate) fn count(&self, work: &Work, result: Result<(), Status>) {
-        match (result, work.kind) {
-            (Ok(()), Kind::Read) => self.drive.logs.count_read(work.extent.length),
-            (Ok(()), Kind::Write { .. }) => self.drive.logs.count_write(work.extent.length),
-            _ => {}
-        }
-    }
-
     /// Writes a command's completion and counts its error. Needs a pass, and a signal afterwards.
     pub(crate) fn complete<Q: Deref<Target = CompletionQueue>>(
         &self,
@@ -209,7 +210,7 @@ impl Session {
     }
 
     /// The same, by a caller who looks at guest memory already.
-    fn complete_in<Q: Deref<Target = CompletionQueue>>(
+    pub(crate) fn complete_in<Q: Deref<Target = CompletionQueue>>(
         &self,
         memory: &MemoryMap,
         queue: &SubmissionQueue,

@@ -20,13 +20,21 @@ use crate::spec::{Status, Submission};
 use crate::{Backend, BackendError, Engine, FileBackend, GuestSlice};
 
 /// A drive whose reads end when somebody writes to the other end of a pipe.
-struct Pipe(Arc<File>);
+struct Pipe {
+    file: Arc<File>,
+    /// Reads that can be done at once are.
+    is_cached: bool,
+}
 
 impl Pipe {
     fn new() -> (Arc<Self>, File) {
         let (read, write) = io::pipe().unwrap();
         let (read, write) = (OwnedFd::from(read), OwnedFd::from(write));
-        (Arc::new(Self(Arc::new(read.into()))), write.into())
+        let pipe = Self {
+            file: Arc::new(read.into()),
+            is_cached: false,
+        };
+        (Arc::new(pipe), write.into())
     }
 }
 
@@ -35,7 +43,10 @@ impl Backend for Pipe {
         DISK
     }
     fn ring_file(&self, _: u64) -> Option<Arc<File>> {
-        Some(Arc::clone(&self.0))
+        Some(Arc::clone(&self.file))
+    }
+    fn read_at_once(&self, _: u64, _: &[GuestSlice<'_>]) -> bool {
+        self.is_cached
     }
     fn read(&self, _: u64, _: &[GuestSlice<'_>]) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
@@ -248,6 +259,32 @@ fn a_stuck_file_holds_its_full_depth_and_no_other_drive_of_its_thread() {
     fed.sort_unstable();
     assert_eq!(read, fed, "every byte came once");
     assert!(guest.interrupts(1) < 63, "one interrupt a burst");
+}
+
+#[test]
+fn a_read_alone_is_answered_from_the_page_cache_and_several_are_handed_over_together() {
+    let Some(engine) = with_ring() else { return };
+    let (pipe, mut feed) = Pipe::new();
+    let file = Arc::clone(&pipe.file);
+    let is_cached = true;
+    let backend = Arc::new(Pipe { file, is_cached });
+    let mut guest = Guest::on_engine(config(vec![backend]), engine);
+    guest.enable();
+    guest.create_pair(1);
+    let read = transfer(opcode::READ, 0, 1, DATA, 0);
+    for _ in 0..3 {
+        guest.run(1, read).unwrap();
+    }
+    let cids = [0; 2].map(|_| guest.push(1, read));
+    guest.ring(1);
+    let session = guest.controller.session.load_full().unwrap();
+    let queue = session.submission_queue(1).unwrap();
+    eventually("reads under way", || queue.head() == 5);
+    assert!(!guest.has_completion(1), "the pipe is empty");
+    feed.write_all(&[7; 1024]).unwrap();
+    for cid in cids {
+        assert_eq!(result(&guest.wait(1, cid)), Ok(0));
+    }
 }
 
 #[test]
