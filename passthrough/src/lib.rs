@@ -5,5 +5,6 @@
 //! behind it, the kernel and a server; the function that the guest sees, with its reset.
 
 pub mod client;
+pub mod vfio;
 
 pub use client::{Area, Client, ClientError, IrqType, Observer, Region};

@@ -1,0 +1,345 @@
+//! A device of the host that the machine has opened.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use arc_swap::ArcSwapOption;
+use devices::lifecycle::Deadline;
+use vfio_bindings::bindings::vfio::{VFIO_DEVICE_FLAGS_PCI, vfio_device_info, vfio_irq_info};
+use vm_memory::{FileOffset, MmapRegion};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::alarms::Alarm;
+use super::error::OpenError;
+use super::ioctls::{Record, Request};
+use super::opening::Opened;
+use super::regions::{self, Placed};
+use super::reset::{ResetMethod, ResetSet};
+use super::sysfs::HostDevice;
+use super::{Vfio, interrupts};
+use crate::client::{Area, Client, ClientError, IoEvent, IrqType, Observer, Region, region};
+
+/// Command register (PCI 3.0, 6.2.2).
+pub(super) const COMMAND: u64 = 0x04;
+pub(super) const COMMAND_BUS_MASTER: u16 = 1 << 2;
+
+/// A device of the host, behind VFIO.
+///
+/// When the host wants it back, because its driver is being unbound, it is gone from then on, and its descriptors are
+/// closed as soon as nobody uses them. What [`Client::map`] gave is such a use: until the last mapping is dropped,
+/// the host waits.
+pub struct VfioDevice {
+    pub(super) this: Weak<VfioDevice>,
+    pub(super) vfio: Arc<Vfio>,
+    pub(super) found: HostDevice,
+    pub(super) name: String,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) regions: Vec<Placed>,
+    /// INTx, MSI, MSI-X.
+    irqs: [u32; 3],
+    pub(super) opened: ArcSwapOption<Opened>,
+    /// Why it is gone.
+    pub(super) reason: ArcSwapOption<String>,
+    /// Interrupt types that are on, a bit each.
+    pub(super) on: AtomicU8,
+    /// It cannot write to memory any more.
+    pub(super) quiet: AtomicBool,
+    pub(super) method: ResetMethod,
+    /// What the alarms of this device are known by.
+    pub(super) alarms: Mutex<Vec<u64>>,
+}
+
+/// What there is to know of a device before it is used.
+pub(super) struct Facts {
+    pub(super) flags: u32,
+    pub(super) regions: Vec<Placed>,
+    irqs: [u32; 3],
+    /// Alarms that it has, and their numbers as interrupts.
+    pub(super) alarms: Vec<Alarm>,
+}
+
+impl Facts {
+    pub(super) fn ask(vfio: &Vfio, name: &str, opened: &Opened) -> Result<Self, OpenError> {
+        let refused = |doing: &'static str| move |error| OpenError::refused(name, doing, error);
+        let file = opened.file.as_fd();
+        let mut answer = vfio_device_info::default();
+        vfio.ioctls
+            .call(file, Request::DeviceInfo(&mut answer))
+            .map_err(refused("asking what it is"))?;
+        if answer.flags & VFIO_DEVICE_FLAGS_PCI == 0 {
+            let error = io::Error::other("VFIO says that it is no PCI device");
+            return Err(OpenError::refused(name, "asking what it is", error));
+        }
+        let irqs = |index: u32| {
+            let mut irq = vfio_irq_info {
+                index,
+                ..vfio_irq_info::default()
+            };
+            let known = index < answer.num_irqs
+                && vfio.ioctls.call(file, Request::IrqInfo(&mut irq)).is_ok();
+            if known { irq.count } else { 0 }
+        };
+        Ok(Self {
+            flags: answer.flags,
+            regions: regions::ask(vfio.ioctls.as_ref(), &opened.file, answer.num_regions)
+                .map_err(refused("asking for its regions"))?,
+            irqs: [IrqType::Intx, IrqType::Msi, IrqType::Msix]
+                .map(|irq| irqs(interrupts::index(irq))),
+            alarms: Alarm::ALL
+                .into_iter()
+                .filter(|alarm| irqs(alarm.index()) > 0)
+                .collect(),
+        })
+    }
+}
+
+impl VfioDevice {
+    pub(super) fn new(
+        vfio: Arc<Vfio>,
+        found: HostDevice,
+        opened: Opened,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let name = found.path.to_string();
+        let facts = Facts::ask(&vfio, &name, &opened)?;
+        let method = vfio.reset_method(&found, facts.flags, &opened)?;
+        let device = Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            vfio,
+            found,
+            name,
+            observer,
+            regions: facts.regions,
+            irqs: facts.irqs,
+            opened: ArcSwapOption::from_pointee(opened),
+            reason: ArcSwapOption::empty(),
+            on: AtomicU8::new(0),
+            quiet: AtomicBool::new(false),
+            method,
+            alarms: Mutex::default(),
+        });
+        device.watch(&facts.alarms)?;
+        Ok(device)
+    }
+
+    /// The functions that it is reset together with, itself included; none where it is reset by itself.
+    pub fn reset_set(&self) -> Option<ResetSet> {
+        self.method.set()
+    }
+
+    /// What the host says of it, when it was opened.
+    pub fn host_device(&self) -> &HostDevice {
+        &self.found
+    }
+
+    /// The device's file, for as long as it is used.
+    pub(super) fn opened(&self) -> Result<Arc<Opened>, ClientError> {
+        self.opened.load_full().ok_or_else(|| ClientError::Gone {
+            device: self.name.clone(),
+            reason: self.gone().unwrap_or_else(|| "it is closed".to_owned()),
+        })
+    }
+
+    pub(super) fn refused(&self, doing: impl Into<String>, source: io::Error) -> ClientError {
+        ClientError::Refused {
+            device: self.name.clone(),
+            doing: doing.into(),
+            source,
+        }
+    }
+
+    pub(super) fn set_irqs(&self, opened: &Opened, record: &Record) -> io::Result<()> {
+        let request = Request::SetIrqs(record);
+        match self.vfio.ioctls.call(opened.file.as_fd(), request)? {
+            0 => Ok(()),
+            vectors => Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!(
+                    "the host has {vectors} interrupt vectors for it, and it needs all of its own"
+                ),
+            )),
+        }
+    }
+
+    /// Where a part of a region is in the device's file. All of it has to be inside.
+    fn place(&self, region: u32, offset: u64, length: usize) -> io::Result<u64> {
+        let placed = self.regions.get(region as usize);
+        placed
+            .filter(|placed| {
+                let end = offset.checked_add(length as u64);
+                end.is_some_and(|end| end <= placed.region.size)
+            })
+            .map(|placed| placed.at + offset)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+    }
+
+    fn is_on(&self, irq: IrqType) -> bool {
+        self.on.load(Ordering::Acquire) & bit(irq) != 0
+    }
+}
+
+fn bit(irq: IrqType) -> u8 {
+    1 << interrupts::index(irq)
+}
+
+/// What a device has of a region that it does not have.
+static NO_REGION: Region = Region {
+    size: 0,
+    readable: false,
+    writable: false,
+    areas: Vec::new(),
+};
+
+impl Client for VfioDevice {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn region(&self, index: u32) -> &Region {
+        let placed = self.regions.get(index as usize);
+        placed.map_or(&NO_REGION, |placed| &placed.region)
+    }
+
+    fn irqs(&self, irq: IrqType) -> u32 {
+        self.irqs[interrupts::index(irq) as usize]
+    }
+
+    fn read(&self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), ClientError> {
+        let opened = self.opened()?;
+        self.place(region, offset, data.len())
+            .and_then(|at| opened.file.read_exact_at(data, at))
+            .map_err(|error| self.refused(format!("reading region {region} at {offset:#x}"), error))
+    }
+
+    fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
+        let opened = self.opened()?;
+        if region == region::CONFIG && turns_bus_master_on(offset, data) {
+            self.started();
+        }
+        self.place(region, offset, data.len())
+            .and_then(|at| opened.file.write_all_at(data, at))
+            .map_err(|error| self.refused(format!("writing region {region} at {offset:#x}"), error))
+    }
+
+    fn map(&self, region: u32, area: Area) -> io::Result<MmapRegion> {
+        let opened = self.opened().map_err(io::Error::other)?;
+        let at = self.place(region, area.offset, area.size as usize)?;
+        let region = self.region(region);
+        let mut protection = 0;
+        if region.readable {
+            protection |= libc::PROT_READ;
+        }
+        if region.writable {
+            protection |= libc::PROT_WRITE;
+        }
+        let file = FileOffset::from_arc(opened.file.clone(), at);
+        MmapRegion::build(Some(file), area.size as usize, protection, libc::MAP_SHARED)
+            .map_err(io::Error::other)
+    }
+
+    fn connect(
+        &self,
+        irq: IrqType,
+        first: u32,
+        events: &[Option<BorrowedFd<'_>>],
+    ) -> Result<(), ClientError> {
+        let doing = || format!("connecting {irq:?} interrupts from {first} on");
+        let opened = self.opened()?;
+        let all = self.irqs(irq);
+        let end = first.saturating_add(events.len() as u32);
+        if end > all {
+            let error = io::Error::from(io::ErrorKind::InvalidInput);
+            return Err(self.refused(format!("{}, of {all}", doing()), error));
+        }
+        let index = interrupts::index(irq);
+        let mut descriptors: Vec<_> = interrupts::descriptors(events).collect();
+        let record = if self.is_on(irq) {
+            interrupts::signal(index, first, &descriptors)
+        } else {
+            // How many there are is said once. MSI-X may have all; MSI has as many as the device is told to use.
+            let count = if irq == IrqType::Msi { end } else { all };
+            let mut every = vec![interrupts::NONE; count as usize];
+            every[first as usize..end as usize].swap_with_slice(&mut descriptors);
+            interrupts::signal(index, 0, &every)
+        };
+        self.set_irqs(&opened, &record)
+            .map_err(|error| self.refused(doing(), error))?;
+        self.on.fetch_or(bit(irq), Ordering::AcqRel);
+        self.started();
+        Ok(())
+    }
+
+    fn disconnect(&self, irq: IrqType) -> Result<(), ClientError> {
+        if !self.is_on(irq) {
+            return Ok(());
+        }
+        let opened = self.opened()?;
+        self.set_irqs(&opened, &interrupts::off(interrupts::index(irq)))
+            .map_err(|error| self.refused(format!("turning {irq:?} interrupts off"), error))?;
+        self.on.fetch_and(!bit(irq), Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn set_pin_masked(&self, masked: bool) -> Result<(), ClientError> {
+        let opened = self.opened()?;
+        // A pin that is not connected cannot interrupt, and the kernel knows no mask of it.
+        if !self.is_on(IrqType::Intx) {
+            return Ok(());
+        }
+        let doing = if masked {
+            "masking its pin"
+        } else {
+            "unmasking its pin"
+        };
+        self.set_irqs(&opened, &interrupts::mask_pin(masked))
+            .map_err(|error| self.refused(doing, error))
+    }
+
+    fn unmask_pin_by(&self, event: Option<&Arc<EventFd>>) -> Result<(), ClientError> {
+        let opened = self.opened()?;
+        if event.is_none() && !self.is_on(IrqType::Intx) {
+            return Ok(());
+        }
+        let descriptor = event.map_or(interrupts::NONE, |event| event.as_raw_fd());
+        self.set_irqs(&opened, &interrupts::unmask_pin_by(descriptor))
+            .map_err(|error| self.refused("having its pin unmasked by a signal", error))
+    }
+
+    fn io_events(&self, _region: u32) -> Vec<IoEvent> {
+        Vec::new()
+    }
+
+    fn can_reset(&self) -> bool {
+        self.method.is_own()
+    }
+
+    fn reset(&self, by: Deadline) -> Result<(), ClientError> {
+        self.reset_by(by)
+    }
+
+    fn revive(&self, by: Deadline) -> Result<(), ClientError> {
+        self.open_anew(by)
+    }
+
+    fn gone(&self) -> Option<String> {
+        self.reason.load().as_deref().cloned()
+    }
+
+    fn is_quiet(&self, quiesced: bool) -> bool {
+        quiesced || self.quiet.load(Ordering::Acquire)
+    }
+
+    fn release(&self) {
+        self.close();
+    }
+}
+
+fn turns_bus_master_on(offset: u64, data: &[u8]) -> bool {
+    let low = COMMAND
+        .checked_sub(offset)
+        .and_then(|at| data.get(at as usize));
+    low.is_some_and(|low| u16::from(*low) & COMMAND_BUS_MASTER != 0)
+}

@@ -1,0 +1,144 @@
+//! The end of a device: taken back by the host, or given back to it; and its return.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use devices::lifecycle::Deadline;
+use tracing::warn;
+
+use super::VfioDevice;
+use super::device::{COMMAND, COMMAND_BUS_MASTER, Facts};
+use super::opening::Opened;
+use super::reset::ResetMethod;
+use crate::client::{Client, ClientError, region};
+
+/// How long a device's mappings are waited for before somebody is told.
+const PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_NAP: Duration = Duration::from_millis(1);
+const LONGEST_NAP: Duration = Duration::from_millis(50);
+
+/// What a device that was released answers from then on.
+const RELEASED: &str = "it was given back to the host";
+
+impl VfioDevice {
+    /// The device is gone from now on. What it has of the host is closed by a thread of its own, as soon as nobody
+    /// uses it: that takes the kernel a tenth of a second and more.
+    pub(super) fn leave(&self, reason: &str) {
+        let Some(opened) = self.part(reason) else {
+            return;
+        };
+        self.observer.gone(reason);
+        let Some(device) = self.this.upgrade() else {
+            return;
+        };
+        let closing = thread::Builder::new()
+            .name("vfio-close".to_owned())
+            .spawn(move || device.close_when_unused(opened));
+        if let Err(error) = closing {
+            warn!(device = self.name, "no thread to close it: {error}");
+        }
+    }
+
+    /// Closes what the device has of the host, here and now. A mapping that is still there keeps its file open.
+    pub(super) fn close(&self) {
+        if let Some(opened) = self.part(RELEASED) {
+            drop(opened);
+            self.quiet.store(true, Ordering::Release);
+        }
+    }
+
+    /// Takes the device's file away from whoever calls from now on. None if that was done before.
+    fn part(&self, reason: &str) -> Option<Arc<Opened>> {
+        // Before the file goes, so that nobody finds neither.
+        if self.reason.load().is_none() {
+            self.reason.store(Some(Arc::new(reason.to_owned())));
+        }
+        let opened = self.opened.swap(None)?;
+        self.on.store(0, Ordering::Release);
+        self.unwatch();
+        Some(opened)
+    }
+
+    fn close_when_unused(&self, opened: Arc<Opened>) {
+        match self.end_dma(&opened) {
+            Ok(ended) => self.quiet.store(ended, Ordering::Release),
+            Err(error) => warn!(device = self.name, "turning its bus mastering off: {error}"),
+        }
+        let (start, mut nap, mut told) = (Instant::now(), FIRST_NAP, false);
+        while Arc::strong_count(&opened) > 1 || Arc::strong_count(&opened.file) > 1 {
+            sleep(nap);
+            nap = (nap * 2).min(LONGEST_NAP);
+            if !told && start.elapsed() > PATIENCE {
+                told = true;
+                self.observer
+                    .warn("it is still mapped or in use: the host waits for it");
+            }
+        }
+        drop(opened);
+        self.quiet.store(true, Ordering::Release);
+    }
+
+    /// Turns bus mastering off, and says whether it is.
+    fn end_dma(&self, opened: &Opened) -> io::Result<bool> {
+        let at = self.regions[region::CONFIG as usize].at + COMMAND;
+        let mut command = [0; 2];
+        opened.file.read_exact_at(&mut command, at)?;
+        let off = u16::from_le_bytes(command) & !COMMAND_BUS_MASTER;
+        opened.file.write_all_at(&off.to_le_bytes(), at)?;
+        opened.file.read_exact_at(&mut command, at)?;
+        Ok(u16::from_le_bytes(command) & COMMAND_BUS_MASTER == 0)
+    }
+
+    /// Opens a device anew that was taken back, once it is bound to VFIO again.
+    pub(super) fn open_anew(&self, by: Deadline) -> Result<(), ClientError> {
+        let Some(reason) = self.gone() else {
+            return Ok(());
+        };
+        let still = |why: String| ClientError::Gone {
+            device: self.name.clone(),
+            reason: format!("{reason}; {why}"),
+        };
+        if reason == RELEASED || by.remaining().is_zero() {
+            return Err(still("it is not opened anew".to_owned()));
+        }
+        let found = self
+            .vfio
+            .roots
+            .look_up(self.found.path)
+            .map_err(|error| still(error.to_string()))?;
+        if (found.vendor, found.device) != (self.found.vendor, self.found.device) {
+            return Err(still("another device is in its place".to_owned()));
+        }
+        let opened = self
+            .vfio
+            .open_device(&found)
+            .map_err(|error| still(error.to_string()))?;
+        let facts = Facts::ask(&self.vfio, &self.name, &opened)
+            .map_err(|error| still(error.to_string()))?;
+        let regions = |regions: &[super::regions::Placed]| -> Vec<_> {
+            regions.iter().map(|placed| placed.region.clone()).collect()
+        };
+        if regions(&facts.regions) != regions(&self.regions) {
+            return Err(still(
+                "the device in its place has other regions".to_owned(),
+            ));
+        }
+        if let ResetMethod::Own = self.method
+            && let Ok(ResetMethod::Shared(_)) = self.vfio.reset_method(&found, facts.flags, &opened)
+        {
+            return Err(still("it can no longer be reset by itself".to_owned()));
+        }
+        self.quiet.store(false, Ordering::Release);
+        self.opened.store(Some(Arc::new(opened)));
+        self.reason.store(None);
+        if let Err(error) = self.watch(&facts.alarms) {
+            self.observer.warn(&error.to_string());
+        }
+        self.observer.back();
+        Ok(())
+    }
+}

@@ -1,0 +1,334 @@
+//! Opening a device: by its group in a container, or by its own node through iommufd.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, Weak};
+
+use tracing::{info, warn};
+use vfio_bindings::bindings::vfio::{
+    VFIO_API_VERSION, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU, vfio_group_status,
+};
+
+use super::address_space::AddressSpace;
+use super::error::OpenError;
+use super::ioctls::Request;
+use super::sysfs::HostDevice;
+use super::{IommuBackend, Vfio};
+
+/// Is told which files of VFIO belong to the machine: KVM's VFIO device.
+pub trait Assignment: Send + Sync {
+    /// A group's file, or the file of a device that is opened by its own node, before the device is in use.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn add(&self, file: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// Forgets a file, which is about to be closed.
+    ///
+    /// # Errors
+    /// The host refuses: the file stays open.
+    fn remove(&self, file: BorrowedFd<'_>) -> io::Result<()>;
+}
+
+/// A group of the host that the machine has.
+pub(super) struct Group {
+    pub(super) number: u32,
+    pub(super) file: File,
+    assignment: Option<Arc<dyn Assignment>>,
+    /// After the file: a container goes when its groups have.
+    _space: Arc<AddressSpace>,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        forget(self.assignment.as_ref(), self.file.as_fd());
+    }
+}
+
+/// By what a device is held.
+enum Hold {
+    Group(Arc<Group>),
+    Own {
+        assignment: Option<Arc<dyn Assignment>>,
+        _space: Arc<AddressSpace>,
+    },
+}
+
+/// An open device. Its file goes before what holds it.
+pub(super) struct Opened {
+    pub(super) file: Arc<File>,
+    hold: Hold,
+}
+
+impl Opened {
+    /// Its group, where it is held by that.
+    pub(super) fn group(&self) -> Option<&Arc<Group>> {
+        match &self.hold {
+            Hold::Group(group) => Some(group),
+            Hold::Own { .. } => None,
+        }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Hold::Own { assignment, .. } = &self.hold {
+            forget(assignment.as_ref(), self.file.as_fd());
+        }
+    }
+}
+
+fn forget(assignment: Option<&Arc<dyn Assignment>>, file: BorrowedFd<'_>) {
+    if let Some(Err(error)) = assignment.map(|assignment| assignment.remove(file)) {
+        warn!("KVM keeps a file of VFIO that is not needed any more: {error}");
+    }
+}
+
+impl Vfio {
+    /// Opens the device, after its driver and its group were looked at.
+    pub(super) fn open_device(&self, device: &HostDevice) -> Result<Opened, OpenError> {
+        let number = self.roots.check(device)?;
+        let name = device.path.to_string();
+        let iommu = self.roots.dev.join("iommu");
+        let node = match self.host.backend {
+            IommuBackend::Group => None,
+            IommuBackend::Auto => device.node.as_ref().filter(|_| iommu.exists()),
+            IommuBackend::Iommufd => Some(device.node.as_ref().ok_or(OpenError::NoNode {
+                device: name.clone(),
+                node: "/dev/vfio/devices".to_owned(),
+                hint: "the kernel has no device nodes for iommufd (CONFIG_VFIO_DEVICE_CDEV, Linux 6.6); set the \
+                       backend to group or auto",
+            })?),
+        };
+        match node {
+            Some(node) => self.open_node(&name, node, &iommu),
+            None => self.open_in_group(&name, number),
+        }
+    }
+
+    fn open_in_group(&self, device: &str, number: u32) -> Result<Opened, OpenError> {
+        let group = self.group(device, number)?;
+        let name = CString::new(device)
+            .map_err(|error| OpenError::refused(device, "opening it", error.into()))?;
+        let file = self
+            .ioctls
+            .device(group.file.as_fd(), &name)
+            .map_err(|error| OpenError::opening(device, &node_of(number), error))?;
+        Ok(Opened {
+            file: Arc::new(file),
+            hold: Hold::Group(group),
+        })
+    }
+
+    /// The group, in the machine's container.
+    fn group(&self, device: &str, number: u32) -> Result<Arc<Group>, OpenError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = self
+            .groups()
+            .into_iter()
+            .find(|group| group.number == number)
+        {
+            return Ok(group);
+        }
+        let path = self.roots.dev.join("vfio").join(number.to_string());
+        let file =
+            open(&path).map_err(|error| OpenError::opening(device, &node_of(number), error))?;
+        let mut status = vfio_group_status::default();
+        let doing = "asking for its IOMMU group's state";
+        self.ask(
+            device,
+            doing,
+            file.as_fd(),
+            Request::GroupStatus(&mut status),
+        )?;
+        if status.flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
+            self.roots.check_group(device, number)?;
+            let error = io::Error::from_raw_os_error(libc::EPERM);
+            let doing = format!("the kernel calls its IOMMU group {number} not viable");
+            return Err(OpenError::refused(device, doing, error));
+        }
+        let existing = self.shared().space.upgrade();
+        let space = match &existing {
+            Some(space) => space.clone(),
+            None => Arc::new(self.container(device)?),
+        };
+        self.ioctls
+            .call(file.as_fd(), Request::SetContainer(space.as_fd()))
+            .map_err(|error| self.not_taken(device, number, error))?;
+        if existing.is_none() {
+            let request = Request::SetIommu(VFIO_TYPE1v2_IOMMU);
+            self.ask(device, "setting up the IOMMU", space.as_fd(), request)?;
+            self.map_memory(device, &space)?;
+        } else {
+            space.check_reach(device, &self.host.memory)?;
+        }
+        self.assign(device, file.as_fd())?;
+        let group = Arc::new(Group {
+            number,
+            file,
+            assignment: self.host.assignment.clone(),
+            _space: space,
+        });
+        let mut shared = self.shared();
+        shared.groups.retain(|group| group.strong_count() > 0);
+        shared.groups.push(Arc::downgrade(&group));
+        Ok(group)
+    }
+
+    /// Since Linux 6.0 it is only now that the kernel looks at who uses the group.
+    fn not_taken(&self, device: &str, number: u32, error: io::Error) -> OpenError {
+        if let Err(not_viable) = self.roots.check_group(device, number) {
+            return not_viable;
+        }
+        if error.raw_os_error() == Some(libc::EBUSY) {
+            return OpenError::opening(device, &node_of(number), error);
+        }
+        let doing = format!("taking its IOMMU group {number} into the machine's container");
+        OpenError::refused(device, doing, error)
+    }
+
+    fn container(&self, device: &str) -> Result<AddressSpace, OpenError> {
+        let file = open(&self.roots.dev.join("vfio/vfio"))
+            .map_err(|error| OpenError::opening(device, "/dev/vfio/vfio", error))?;
+        let version = self.ask(
+            device,
+            "asking for the version of VFIO",
+            file.as_fd(),
+            Request::ApiVersion,
+        )?;
+        if version != VFIO_API_VERSION {
+            let error = io::Error::other(format!("version {version} of VFIO, not 0"));
+            return Err(OpenError::refused(device, "opening a container", error));
+        }
+        let extension = Request::HasExtension(VFIO_TYPE1v2_IOMMU);
+        if self.ask(
+            device,
+            "asking for the kinds of IOMMU",
+            file.as_fd(),
+            extension,
+        )? == 0
+        {
+            return Err(OpenError::NoNode {
+                device: device.to_owned(),
+                node: "VFIO's driver for the IOMMU".to_owned(),
+                hint: "load it, as root: `modprobe vfio_iommu_type1`",
+            });
+        }
+        Ok(AddressSpace::container(self.ioctls.clone(), file))
+    }
+
+    fn open_node(&self, device: &str, node: &Path, iommu: &Path) -> Result<Opened, OpenError> {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let existing = self.shared().space.upgrade();
+        // The first one maps guest memory, and the others wait for that; they open their devices side by side.
+        let turn = existing.is_none().then_some(turn);
+        let space = match &existing {
+            Some(space) => space.clone(),
+            None => Arc::new(self.iommufd(device, iommu)?),
+        };
+        let shown = node.display().to_string();
+        let file = open(node).map_err(|error| OpenError::opening(device, &shown, error))?;
+        self.assign(device, file.as_fd())?;
+        let opened = Opened {
+            file: Arc::new(file),
+            hold: Hold::Own {
+                assignment: self.host.assignment.clone(),
+                _space: space.clone(),
+            },
+        };
+        let bound = self
+            .ioctls
+            .call(opened.file.as_fd(), Request::BindIommufd(space.as_fd()));
+        if let Err(error) = bound {
+            // What the kernel answers where the device is open already.
+            let busy = matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINVAL));
+            return Err(if busy {
+                OpenError::Busy {
+                    device: device.to_owned(),
+                    node: shown,
+                }
+            } else {
+                OpenError::refused(device, "binding it to iommufd", error)
+            });
+        }
+        if let Some(ioas) = space.ioas() {
+            let request = Request::Attach { ioas };
+            self.ask(
+                device,
+                "attaching it to guest memory",
+                opened.file.as_fd(),
+                request,
+            )?;
+        }
+        match turn {
+            Some(_turn) => self.map_memory(device, &space)?,
+            None => space.check_reach(device, &self.host.memory)?,
+        }
+        Ok(opened)
+    }
+
+    fn iommufd(&self, device: &str, iommu: &Path) -> Result<AddressSpace, OpenError> {
+        let file = open(iommu).map_err(|error| OpenError::opening(device, "/dev/iommu", error))?;
+        AddressSpace::iommufd(self.ioctls.clone(), file)
+            .map_err(|error| OpenError::refused(device, "asking for an address space", error))
+    }
+
+    /// Maps guest memory into a new address space, and has other devices find it.
+    fn map_memory(&self, device: &str, space: &Arc<AddressSpace>) -> Result<(), OpenError> {
+        let interface = if space.ioas().is_some() {
+            "iommufd"
+        } else {
+            "group"
+        };
+        info!(
+            device,
+            interface, "the machine's devices are opened through VFIO"
+        );
+        let mut tally = self.dma();
+        let mapped = space.map(device, &self.host.memory, &mut tally);
+        let mut shared = self.shared();
+        shared.tally = tally;
+        if mapped.is_ok() {
+            shared.space = Arc::downgrade(space);
+        }
+        mapped
+    }
+
+    fn assign(&self, device: &str, file: BorrowedFd<'_>) -> Result<(), OpenError> {
+        match &self.host.assignment {
+            Some(assignment) => assignment
+                .add(file)
+                .map_err(|error| OpenError::refused(device, "giving it to KVM", error)),
+            None => Ok(()),
+        }
+    }
+
+    fn ask(
+        &self,
+        device: &str,
+        doing: &str,
+        file: BorrowedFd<'_>,
+        request: Request<'_>,
+    ) -> Result<u32, OpenError> {
+        self.ioctls
+            .call(file, request)
+            .map_err(|error| OpenError::refused(device, doing, error))
+    }
+
+    /// The groups that the machine has.
+    pub(super) fn groups(&self) -> Vec<Arc<Group>> {
+        let shared = self.shared();
+        shared.groups.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+fn node_of(group: u32) -> String {
+    format!("/dev/vfio/{group}")
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}

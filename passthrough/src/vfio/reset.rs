@@ -1,0 +1,300 @@
+//! Resets: of a device by itself, or of all that share its slot or bus (a hot reset), once for all of them.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use devices::lifecycle::Deadline;
+use tracing::debug;
+use vfio_bindings::bindings::vfio::VFIO_DEVICE_FLAGS_RESET;
+
+use super::error::OpenError;
+use super::host_path::HostPath;
+use super::ioctls::{Record, Request};
+use super::opening::Opened;
+use super::sysfs::{HostDevice, joined};
+use super::{Vfio, VfioDevice};
+use crate::client::{Client, ClientError};
+
+/// Functions that can only be reset together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetSet {
+    /// What they share: `slot 0000:03:00`, or `bus 0000:03`.
+    pub name: String,
+    /// Their addresses in the host, in order.
+    pub members: Vec<String>,
+}
+
+/// A set with what its members have come to, shared by those that are open.
+pub(super) struct SharedReset {
+    set: ResetSet,
+    members: BTreeSet<HostPath>,
+    /// Members that have come to their reset in this teardown. A leaf lock.
+    ready: Mutex<BTreeSet<HostPath>>,
+}
+
+/// How a device is reset.
+pub(super) enum ResetMethod {
+    /// By itself.
+    Own,
+    /// With others.
+    Shared(Arc<SharedReset>),
+}
+
+impl ResetMethod {
+    pub(super) fn is_own(&self) -> bool {
+        match self {
+            Self::Own => true,
+            Self::Shared(shared) => shared.members.len() == 1,
+        }
+    }
+
+    pub(super) fn set(&self) -> Option<ResetSet> {
+        match self {
+            Self::Own => None,
+            Self::Shared(shared) => Some(shared.set.clone()),
+        }
+    }
+}
+
+impl SharedReset {
+    fn new(members: BTreeSet<HostPath>) -> Self {
+        Self {
+            set: ResetSet {
+                name: shared_place(&members),
+                members: members.iter().map(HostPath::to_string).collect(),
+            },
+            members,
+            ready: Mutex::default(),
+        }
+    }
+
+    fn ready(&self) -> MutexGuard<'_, BTreeSet<HostPath>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that `path` has come, and says whether all of `present` have: the reset is then this caller's.
+    fn is_last(&self, path: HostPath, present: &[HostPath]) -> bool {
+        let mut ready = self.ready();
+        ready.insert(path);
+        let last = present.iter().all(|member| ready.contains(member));
+        if last {
+            ready.clear();
+        }
+        last
+    }
+}
+
+/// What functions have in common.
+fn shared_place(members: &BTreeSet<HostPath>) -> String {
+    let Some(first) = members.first() else {
+        return String::new();
+    };
+    let HostPath {
+        domain, bus, slot, ..
+    } = *first;
+    if members
+        .iter()
+        .all(|member| (member.bus, member.slot) == (bus, slot))
+    {
+        format!("slot {domain:04x}:{bus:02x}:{slot:02x}")
+    } else {
+        format!("bus {domain:04x}:{bus:02x}")
+    }
+}
+
+/// More functions than hang on one bus with what is behind it, in all machines but odd ones.
+const MAX_DEPENDENTS: usize = 256;
+
+impl Vfio {
+    /// How the device is reset, by what the kernel says of it.
+    ///
+    /// # Errors
+    /// It cannot be, or only with functions that the host uses itself.
+    pub(super) fn reset_method(
+        &self,
+        device: &HostDevice,
+        flags: u32,
+        opened: &Opened,
+    ) -> Result<ResetMethod, OpenError> {
+        if flags & VFIO_DEVICE_FLAGS_RESET != 0 {
+            return Ok(ResetMethod::Own);
+        }
+        let name = device.path.to_string();
+        let members = self.dependents(opened).map_err(|error| {
+            let doing = "it cannot be reset by itself (no function-level reset), and finding out with what it can";
+            OpenError::refused(&name, doing, error)
+        })?;
+        let others = members
+            .iter()
+            .filter_map(|path| self.roots.look_up(*path).ok());
+        let taken: Vec<_> = others.filter(|other| !other.is_handed_out()).collect();
+        self.refuse_shared(&name, &taken)?;
+        let mut shared = self.shared();
+        shared.sets.retain(|set| set.strong_count() > 0);
+        let known = shared.sets.iter().filter_map(Weak::upgrade);
+        let set = known.into_iter().find(|set| set.members == members);
+        let set = set.unwrap_or_else(|| {
+            let set = Arc::new(SharedReset::new(members));
+            shared.sets.push(Arc::downgrade(&set));
+            set
+        });
+        Ok(ResetMethod::Shared(set))
+    }
+
+    /// `vfio_pci_hot_reset_info`: how many at 8, then 8 bytes each: 4 of the group or the device's number, 2 of the
+    /// domain, the bus, slot and function.
+    fn dependents(&self, opened: &Opened) -> io::Result<BTreeSet<HostPath>> {
+        let mut record = Record::new(12 + 8 * MAX_DEPENDENTS);
+        self.ioctls
+            .call(opened.file.as_fd(), Request::HotResetInfo(&mut record))?;
+        let count = (record.u32_at(8) as usize).min(MAX_DEPENDENTS);
+        let path = |number: usize| {
+            let at = 12 + 8 * number;
+            let [bus, devfn] = record.u16_at(at + 6).to_ne_bytes();
+            HostPath::with_devfn(u32::from(record.u16_at(at + 4)), bus, devfn)
+        };
+        Ok((0..count).map(path).collect())
+    }
+
+    fn refuse_shared(&self, device: &str, others: &[HostDevice]) -> Result<(), OpenError> {
+        if others.is_empty() {
+            return Ok(());
+        }
+        Err(OpenError::SharedReset {
+            device: device.to_owned(),
+            others: joined(others.iter().map(|other| other.path.to_string()), ", "),
+            them: if others.len() == 1 { "it" } else { "them" },
+            commands: joined(others.iter().map(|other| self.roots.hand_over(other)), "; "),
+        })
+    }
+}
+
+impl VfioDevice {
+    /// # Errors
+    /// A function of its set is not in a group that the machine has.
+    pub(super) fn check_reset_set(&self) -> Result<(), OpenError> {
+        let ResetMethod::Shared(shared) = &self.method else {
+            return Ok(());
+        };
+        let groups: BTreeSet<_> = self
+            .vfio
+            .devices()
+            .iter()
+            .filter_map(|device| device.found.group)
+            .collect();
+        let others = shared.members.iter();
+        let others: Vec<_> = others
+            .filter_map(|path| self.vfio.roots.look_up(*path).ok())
+            .filter(|other| !other.group.is_some_and(|group| groups.contains(&group)))
+            .collect();
+        self.vfio.refuse_shared(&self.name, &others)
+    }
+
+    /// Resets the device, or leaves that to the last one of its set.
+    pub(super) fn reset_by(&self, by: Deadline) -> Result<(), ClientError> {
+        let opened = self.opened()?;
+        let file = opened.file.as_fd();
+        match &self.method {
+            ResetMethod::Own => {
+                self.until_taken("reset", by, || self.vfio.ioctls.call(file, Request::Reset))
+            }
+            ResetMethod::Shared(shared) => {
+                let present = self.vfio.devices();
+                let present = present.iter().filter(|device| device.gone().is_none());
+                let present: Vec<_> = present
+                    .map(|device| device.found.path)
+                    .filter(|path| shared.members.contains(path))
+                    .collect();
+                if !shared.is_last(self.found.path, &present) {
+                    debug!(
+                        device = self.name,
+                        set = shared.set.name,
+                        "its reset is left to the last of its set"
+                    );
+                    return Ok(());
+                }
+                let request = hot_reset(&self.groups_of(&opened));
+                let doing = format!("hot reset of {}", shared.set.name);
+                self.until_taken(&doing, by, || {
+                    self.vfio.ioctls.call(file, Request::HotReset(&request))
+                })
+            }
+        }
+    }
+
+    /// Its guest uses it again: its place in the next hot reset is open.
+    pub(super) fn started(&self) {
+        if let ResetMethod::Shared(shared) = &self.method
+            && shared.ready().remove(&self.found.path)
+        {
+            self.observer.warn(&format!(
+                "it goes on without its reset: not all of {} came to theirs",
+                shared.set.name
+            ));
+        }
+    }
+
+    /// The machine's groups, which the kernel compares with those of the set. None where devices are opened by their
+    /// own nodes: the kernel knows then what belongs together.
+    fn groups_of(&self, opened: &Opened) -> Vec<Arc<super::opening::Group>> {
+        match (opened.group(), &self.method) {
+            (Some(_), ResetMethod::Shared(shared)) => {
+                let numbers: BTreeSet<_> = shared
+                    .members
+                    .iter()
+                    .filter_map(|path| self.vfio.roots.look_up(*path).ok()?.group)
+                    .collect();
+                let groups = self.vfio.groups().into_iter();
+                groups
+                    .filter(|group| numbers.contains(&group.number))
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Asks until the kernel takes it. It answers EAGAIN where somebody else holds a lock that it needs for a moment.
+    fn until_taken(
+        &self,
+        doing: &str,
+        by: Deadline,
+        mut ask: impl FnMut() -> io::Result<u32>,
+    ) -> Result<(), ClientError> {
+        let (start, mut nap, mut tries) = (Instant::now(), FIRST_NAP, 0);
+        loop {
+            tries += 1;
+            let error = match ask() {
+                Ok(_) => {
+                    let milliseconds = start.elapsed().as_millis() as u64;
+                    debug!(device = self.name, milliseconds, tries, "{doing}");
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            let again = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR));
+            if !again || by.remaining() < nap {
+                let took = start.elapsed().as_millis();
+                return Err(self.refused(format!("{doing}, {tries} tries in {took} ms"), error));
+            }
+            sleep(nap);
+            nap = (nap * 2).min(LONGEST_NAP);
+        }
+    }
+}
+
+const FIRST_NAP: Duration = Duration::from_millis(1);
+const LONGEST_NAP: Duration = Duration::from_millis(32);
+
+/// `vfio_pci_hot_reset`: flags at 4, how many groups at 8, their descriptors from 12 on.
+fn hot_reset(groups: &[Arc<super::opening::Group>]) -> Record {
+    let mut record = Record::new(12 + 4 * groups.len());
+    record.set_u32(8, groups.len() as u32);
+    for (number, group) in groups.iter().enumerate() {
+        record.set_u32(12 + 4 * number, group.file.as_raw_fd() as u32);
+    }
+    record
+}
