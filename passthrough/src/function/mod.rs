@@ -1,0 +1,261 @@
+//! One PCI function of the guest, over any [`Client`].
+//!
+//! The guest's configuration space is the function's own: made from the device's when it is opened (`physical`,
+//! `layout`), then answered and changed here (`registers`). What the guest writes reaches the device in these ways
+//! and no other:
+//!
+//! - the command register: memory decoding is always on, bus mastering and INTx disable are as the guest has them,
+//!   with bus mastering off in D3hot. The device itself stays in D0.
+//! - interrupts, which follow the guest's registers (`interrupts`): by MSI-X, MSI or the pin.
+//! - BARs: mapped into the guest where the device allows it (`windows`), else access by access (`pci`). The MSI-X
+//!   table and its pending bits are the function's own.
+//! - resets, made by a thread (`guest_reset`); meanwhile, and when the device is gone, all reads are all-ones.
+//! - registers of the first 256 bytes that no capability has, and bodies of vendor-specific capabilities: some drivers
+//!   need them, and the host's kernel lets through no more than it finds harmless. Those reads wait for the device.
+//!
+//! Locks, in their order: placement, or nothing → which reset runs → the registers, a leaf. The turn of `interrupts` →
+//! the registers; `windows`. The latter two are held over calls: the turn over the client's, since interrupts must not
+//! be connected in another order than the guest asked for, and windows over the machine's changes of its memory slots.
+//! No other lock is held over a call.
+//!
+//! Not implemented: I/O BARs and the expansion ROM, which are hidden; wake-up; physical power states; SR-IOV, ATS, PRI,
+//! PASID, AER, ARI, resizable BARs, VPD; eventfds in place of trapped writes ([`Client::io_events`]).
+
+mod bars;
+mod event;
+mod guest_reset;
+mod interrupts;
+mod layout;
+mod lifecycle;
+mod pci;
+mod physical;
+mod registers;
+mod windows;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use devices::direct_map::GuestMapper;
+use devices::guest_acts::ActLog;
+use devices::interrupt::{MsiRouter, ResampledLine};
+use devices::io_event::IoEvents;
+use devices::pci::{Attachment, IntxPin};
+use tracing::warn;
+
+use crate::client::{Client, ClientError, IrqType};
+use guest_reset::GuestReset;
+use interrupts::{Interrupts, Pin};
+use layout::Layout;
+use physical::Physical;
+use registers::Registers;
+use windows::Windows;
+
+/// What a function is told of its place in the machine.
+#[derive(Clone, Debug)]
+pub struct FunctionConfig {
+    /// The device's id in the configuration.
+    pub id: String,
+    /// What it is attached to.
+    pub attachment: Attachment,
+}
+
+/// What a function asks of the machine.
+pub struct Machine {
+    /// Message-signalled interrupts.
+    pub router: Arc<dyn MsiRouter>,
+    /// The pin, and the line that it is wired to; without it the function has no pin.
+    pub pin: Option<(IntxPin, Arc<dyn ResampledLine>)>,
+    /// Device memory in the guest.
+    pub mapper: Arc<dyn GuestMapper>,
+    /// Writes that signal eventfds. Not used yet.
+    pub io_events: Option<Arc<dyn IoEvents>>,
+}
+
+/// Why a device cannot be passed through.
+#[derive(Debug, thiserror::Error)]
+pub enum FunctionError {
+    /// It does not answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Nobody is there.
+    #[error("{device}: its vendor id reads as that of no device: it is unplugged or powered down")]
+    Absent {
+        /// The device.
+        device: String,
+    },
+    /// There is no configuration space to speak of.
+    #[error("{device}: its configuration space has {size} bytes, and 256 are the least")]
+    ConfigSpace {
+        /// The device.
+        device: String,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A bridge.
+    #[error(
+        "{device}: header type {header} is that of a bridge: pass through the endpoints behind it"
+    )]
+    NotAnEndpoint {
+        /// The device.
+        device: String,
+        /// Its header type.
+        header: u8,
+    },
+    /// A BAR that cannot be.
+    #[error("{device}: BAR {bar} of {size:#x} bytes is larger than a BAR of its kind can be")]
+    Bar {
+        /// The device.
+        device: String,
+        /// The BAR.
+        bar: u8,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// An MSI-X table or pending bits that cannot be.
+    #[error(
+        "{device}: its MSI-X table or pending bits end at {end:#x} of BAR {bar}, a memory BAR of {size:#x} bytes"
+    )]
+    Msix {
+        /// The device.
+        device: String,
+        /// The BAR that the capability names.
+        bar: u8,
+        /// Where it ends.
+        end: u64,
+        /// The size of the BAR; 0 where there is no such memory BAR.
+        size: u64,
+    },
+    /// The machine or the host has no more vectors.
+    #[error("{device}: interrupt vectors: {source}")]
+    Vectors {
+        /// The device.
+        device: String,
+        /// The host's error.
+        source: io::Error,
+    },
+}
+
+/// A passed-through PCI function. See the module's header.
+pub struct Function {
+    id: String,
+    client: Arc<dyn Client>,
+    vendor: u16,
+    layout: Layout,
+    registers: Mutex<Registers>,
+    interrupts: Interrupts,
+    windows: Windows,
+    guest_reset: GuestReset,
+    /// The device is gone, and the guest has to boot before it sees another one.
+    lost: AtomicBool,
+    /// In the present teardown, bus mastering was turned off and read back so.
+    quiesced: AtomicBool,
+    acts: ActLog,
+    own: Weak<Self>,
+}
+
+impl Function {
+    /// Makes the function of a device that is open. Its bus mastering is off.
+    ///
+    /// # Errors
+    /// The device cannot be passed through, and why.
+    pub fn new(
+        config: FunctionConfig,
+        client: Arc<dyn Client>,
+        machine: Machine,
+    ) -> Result<Arc<Self>, FunctionError> {
+        let physical = Physical::read(&*client)?;
+        let pin = machine.pin.as_ref().map(|(pin, _)| *pin);
+        let (layout, space) = layout::lay_out(&*client, &physical, config.attachment, pin)?;
+        let no_vectors = |source| FunctionError::Vectors {
+            device: client.name().to_owned(),
+            source,
+        };
+        let pin = match machine.pin {
+            Some((_, line)) if layout.has_pin => Some(Pin::new(line).map_err(no_vectors)?),
+            _ => None,
+        };
+        let most = |irq| client.irqs(irq).min(u16::MAX.into()) as u16;
+        let msix = layout.msix.map_or(0, |msix| msix.vectors);
+        let interrupts = Interrupts::new(
+            Arc::clone(&client),
+            machine.router,
+            msix.min(most(IrqType::Msix)),
+            layout.msi.map_or(0, |msi| msi.vectors),
+            pin,
+        )
+        .map_err(no_vectors)?;
+        let windows = Windows::new(machine.mapper, &*client, &layout);
+        let function = Arc::new_cyclic(|own| Self {
+            id: config.id,
+            vendor: physical.word(0),
+            registers: Mutex::new(Registers::new(space, &layout)),
+            layout,
+            interrupts,
+            windows,
+            guest_reset: GuestReset::default(),
+            lost: AtomicBool::new(false),
+            quiesced: AtomicBool::new(false),
+            acts: ActLog::default(),
+            own: own.clone(),
+            client,
+        });
+        function.settle()?;
+        Ok(function)
+    }
+
+    /// The device's id in the configuration.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The device.
+    pub fn client(&self) -> &Arc<dyn Client> {
+        &self.client
+    }
+
+    /// Makes all reads all-ones until the device has been through a teardown: it is gone, and one that comes back
+    /// has forgotten what the guest's driver told it. For whoever observes the device, on any thread; BARs leave the
+    /// guest when they are placed anew after it.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    /// Whether the guest sees the device now.
+    fn is_there(&self) -> bool {
+        if !self.lost.load(Ordering::Acquire) && self.client.gone().is_some() {
+            self.lose();
+        }
+        !self.lost.load(Ordering::Acquire) && !self.guest_reset.is_running()
+    }
+
+    /// Has the device do what the registers ask for.
+    fn settle(&self) -> Result<(), ClientError> {
+        self.interrupts
+            .settle(|| locked(&self.registers).wanted(&self.layout))
+    }
+
+    /// The same, for a thread that has nobody to tell.
+    fn settle_or_warn(&self) {
+        if let Err(failure) = self.settle() {
+            self.note(&failure);
+        }
+    }
+
+    /// Sees to an error of a call that the guest caused.
+    fn note(&self, failure: &ClientError) {
+        match failure {
+            ClientError::Gone { .. } | ClientError::TimedOut { .. } => self.lose(),
+            ClientError::Refused { .. } => {}
+        }
+        warn!(device = %self.id, "{failure}");
+    }
+}
+
+/// Registers of a thread that panicked are those that the guest wrote.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

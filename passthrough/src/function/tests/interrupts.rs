@@ -1,0 +1,247 @@
+//! MSI-X, MSI and the pin, as a guest's driver turns them on and off.
+
+use devices::interrupt::MsiMessage;
+use devices::pci::PciFunction;
+
+use super::device::*;
+use super::{Bench, COMMAND, INTX_DISABLE, MASTER, MEMORY};
+use crate::client::IrqType::{Intx, Msi as MsiIrq, Msix as MsixIrq};
+
+const ENABLE: u32 = 1 << 31;
+const MASK_ALL: u32 = 1 << 30;
+
+fn message(vector: u32) -> MsiMessage {
+    MsiMessage {
+        address: 0x1_FEE0_0000,
+        data: 0x40 + vector,
+    }
+}
+
+/// Fills a table entry, and unmasks it.
+fn fill(bench: &Bench, vector: u32) {
+    let at = TABLE + u64::from(vector) * 16;
+    bench.write_bar32(0, at, 0xFEE0_0000);
+    bench.write_bar32(0, at + 4, 1);
+    bench.write_bar32(0, at + 8, 0x40 + vector);
+    bench.write_bar32(0, at + 12, 0);
+}
+
+fn set_masked(bench: &Bench, vector: u32, masked: bool) {
+    let at = TABLE + u64::from(vector) * 16 + 12;
+    bench.write_bar32(0, at, masked.into());
+}
+
+/// With bus mastering, and no pin in the way.
+fn ready() -> Bench {
+    let bench = Bench::new();
+    bench.write16(COMMAND, (MEMORY | MASTER | INTX_DISABLE) as u16);
+    bench.device.take_calls();
+    bench
+}
+
+#[test]
+fn msix_is_turned_on_by_one_call_for_the_vectors_that_are_unmasked() {
+    let bench = ready();
+    fill(&bench, 0);
+    fill(&bench, 2);
+    assert_eq!(bench.device.take_calls(), [], "MSI-X is off");
+    bench.write(MSIX, ENABLE);
+    let mut present = vec![false; VECTORS.into()];
+    (present[0], present[2]) = (true, true);
+    assert_eq!(
+        bench.device.take_calls(),
+        [Call::Connect(MsixIrq, 0, present)]
+    );
+    assert_eq!(bench.router.message(2), Some(message(2)));
+    assert_eq!(bench.router.message(1), None);
+    assert!(bench.device.signal(MsixIrq, 2));
+    assert!(!bench.device.signal(MsixIrq, 1), "never unmasked");
+    assert_eq!((bench.router.taken(2), bench.router.taken(0)), (1, 0));
+    assert_eq!(
+        bench.read(MSIX),
+        ENABLE | 7 << 16 | 0x11 | u32::from(VENDOR_SPECIFIC) << 8
+    );
+    bench.write(MSIX, 0);
+    assert_eq!(bench.device.take_calls(), [Call::Disconnect(MsixIrq)]);
+    assert!(!bench.device.signal(MsixIrq, 2));
+}
+
+#[test]
+fn as_linux_does_it() {
+    let bench = ready();
+    bench.write(MSIX, ENABLE | MASK_ALL);
+    let none = vec![false; VECTORS.into()];
+    assert_eq!(bench.device.take_calls(), [Call::Connect(MsixIrq, 0, none)]);
+    for vector in 0..u32::from(VECTORS) {
+        set_masked(&bench, vector, true);
+    }
+    bench.write(MSIX, ENABLE);
+    assert_eq!(bench.device.take_calls(), []);
+    fill(&bench, 1);
+    let one = Call::Connect(MsixIrq, 1, vec![true]);
+    assert_eq!(bench.device.take_calls(), [one]);
+    fill(&bench, 0);
+    let first = Call::Connect(MsixIrq, 0, vec![true]);
+    assert_eq!(bench.device.take_calls(), [first]);
+}
+
+#[test]
+fn an_interrupt_that_comes_while_its_vector_is_masked_is_pending_and_fires_once() {
+    let bench = ready();
+    fill(&bench, 3);
+    bench.write(MSIX, ENABLE);
+    bench.device.take_calls();
+    set_masked(&bench, 3, true);
+    assert_eq!(
+        bench.device.take_calls(),
+        [Call::Connect(MsixIrq, 3, vec![true])]
+    );
+    assert_eq!(bench.read_bar32(0, PENDING), 0);
+    assert!(bench.device.signal(MsixIrq, 3));
+    assert!(bench.device.signal(MsixIrq, 3));
+    assert_eq!(bench.router.taken(3), 0);
+    assert_eq!(bench.read_bar32(0, PENDING), 1 << 3);
+    assert_eq!(bench.read_bar32(0, PENDING), 1 << 3, "read twice");
+    set_masked(&bench, 3, false);
+    assert_eq!(bench.router.taken(3), 1);
+    assert_eq!(bench.read_bar32(0, PENDING), 0);
+    assert!(bench.device.signal(MsixIrq, 3));
+    assert_eq!(bench.router.taken(3), 1);
+    // Nothing came while it was masked: nothing fires.
+    set_masked(&bench, 3, true);
+    set_masked(&bench, 3, false);
+    assert_eq!(bench.router.taken(3), 0);
+}
+
+#[test]
+fn the_whole_function_is_masked_and_unmasked_by_a_call_each() {
+    let bench = ready();
+    for vector in [0, 1, 2, 3, 6] {
+        fill(&bench, vector);
+    }
+    bench.write(MSIX, ENABLE);
+    set_masked(&bench, 1, true);
+    bench.device.take_calls();
+    bench.write(MSIX, ENABLE | MASK_ALL);
+    // Vector 1 is held already and is left alone; 4 and 5 have nobody.
+    let calls = [
+        Call::Connect(MsixIrq, 0, vec![true]),
+        Call::Connect(MsixIrq, 2, vec![true, true, false, false, true]),
+    ];
+    assert_eq!(bench.device.take_calls(), calls);
+    bench.device.signal(MsixIrq, 2);
+    bench.device.signal(MsixIrq, 1);
+    bench.write(MSIX, ENABLE);
+    assert_eq!(bench.device.take_calls(), calls);
+    assert_eq!((bench.router.taken(2), bench.router.taken(1)), (1, 0));
+    assert_eq!(bench.read_bar32(0, PENDING), 1 << 1);
+}
+
+#[test]
+fn a_message_that_changes_is_routed_before_its_vector_is_open() {
+    let bench = ready();
+    fill(&bench, 0);
+    bench.write(MSIX, ENABLE);
+    let changes = bench
+        .router
+        .changes
+        .load(std::sync::atomic::Ordering::Relaxed);
+    set_masked(&bench, 0, true);
+    bench.write_bar32(0, TABLE + 8, 0x77);
+    assert_eq!(bench.router.message(0), Some(message(0)), "still masked");
+    set_masked(&bench, 0, false);
+    assert_eq!(bench.router.message(0).unwrap().data, 0x77);
+    let now = bench
+        .router
+        .changes
+        .load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(now, changes + 1);
+}
+
+#[test]
+fn the_table_and_the_pending_bits_never_reach_the_device() {
+    let bench = ready();
+    bench.function.write_bar(0, PENDING, &[0xFF; 8]);
+    bench.function.write_bar(0, TABLE - 4, &[0xFF; 8]);
+    bench.function.write_bar(0, TABLE, &[0xFF; 8]);
+    assert_eq!(bench.device.take_calls(), []);
+    let mut across = [0; 8];
+    bench.function.read_bar(0, TABLE - 4, &mut across);
+    assert_eq!(across, [0xFF; 8]);
+    assert_eq!(bench.read_bar32(0, TABLE), 0xFFFF_FFFC);
+    assert_eq!(bench.read_bar32(0, TABLE + 12), 1, "masked at power-on");
+    let mut reads = bench.device.reads.lock().unwrap().clone();
+    reads.retain(|(region, ..)| *region == 0);
+    assert_eq!(reads, []);
+}
+
+#[test]
+fn msi_has_as_many_vectors_as_the_guest_turns_on() {
+    let bench = ready();
+    assert_eq!(bench.router.attached(), usize::from(VECTORS));
+    bench.write(MSI + 4, 0xFEE0_1000);
+    bench.write(MSI + 8, 2);
+    bench.write(MSI + 12, 0x61);
+    // Of four vectors the last is masked.
+    bench.write(MSI + 16, 1 << 3);
+    assert_eq!(bench.device.take_calls(), []);
+    bench.write(MSI, 1 << 16 | 2 << 20);
+    let four = vec![true, true, true, false];
+    assert_eq!(bench.device.take_calls(), [Call::Connect(MsiIrq, 0, four)]);
+    let route = usize::from(VECTORS);
+    let expected = MsiMessage {
+        address: 0x2_FEE0_1000,
+        data: 0x62,
+    };
+    assert_eq!(bench.router.message(route + 2), Some(expected));
+    assert!(bench.device.signal(MsiIrq, 2));
+    assert_eq!(bench.router.taken(route + 2), 1);
+
+    bench.write(MSI + 16, 1 << 1);
+    bench.device.signal(MsiIrq, 1);
+    assert_eq!(bench.router.taken(route + 1), 0);
+    assert_eq!(bench.read(MSI + 20), 1 << 1);
+    bench.write(MSI + 16, 0);
+    assert_eq!(bench.router.taken(route + 1), 1);
+    assert_eq!(bench.read(MSI + 20), 0);
+    bench.device.take_calls();
+
+    // More of them at once than the device has are as many as it has.
+    bench.write(MSI, 1 << 16 | 7 << 20);
+    let calls = bench.device.take_calls();
+    assert_eq!(calls[0], Call::Disconnect(MsiIrq));
+    assert_eq!(calls[1], Call::Connect(MsiIrq, 0, vec![true; 32]));
+    bench.write(MSI, 0);
+    assert_eq!(bench.device.connected(), 0);
+}
+
+#[test]
+fn the_pin_asserts_its_line_until_the_guest_ends_the_interrupt() {
+    let bench = Bench::new();
+    assert!(!bench.line.is_connected(), "no driver yet");
+    bench.device.take_calls();
+    bench.enable();
+    assert!(bench.line.is_connected());
+    let calls = [
+        Call::Command((MEMORY | MASTER) as u16),
+        Call::Connect(Intx, 0, vec![true]),
+        Call::UnmaskBy(true),
+    ];
+    assert_eq!(bench.device.take_calls(), calls);
+    assert!(bench.device.signal(Intx, 0));
+    assert!(bench.line.taken());
+    bench.line.end();
+    let unmask = bench.device.unmask_by.lock().unwrap().clone().unwrap();
+    assert_eq!(unmask.read().unwrap(), 1);
+
+    bench.write16(COMMAND, (MEMORY | MASTER | INTX_DISABLE) as u16);
+    assert!(!bench.line.is_connected());
+    assert!(!bench.device.signal(Intx, 0));
+    bench.enable();
+    assert!(bench.line.is_connected());
+    // The device has one kind of interrupt at a time.
+    bench.write(MSIX, ENABLE);
+    assert!(!bench.line.is_connected());
+    bench.write(MSIX, 0);
+    assert!(bench.line.is_connected());
+}
