@@ -5,11 +5,8 @@
 //! behind it, the kernel and a server; the function that the guest sees, with its reset.
 
 pub mod client;
-<<<<<<< HEAD
-pub mod vfio;
-=======
 pub mod function;
->>>>>>> 1d9e4a2 (passthrough: the function that the guest sees, over any client)
+pub mod vfio;
 
 pub use client::{Area, Client, ClientError, IrqType, Observer, Region};
 pub use function::{Function, FunctionConfig, FunctionError, Machine};
