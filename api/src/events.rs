@@ -100,7 +100,29 @@ pub enum EventKind {
     VmStopped,
     /// The machine is gone.
     VmDeleted,
-    /// A device was given up at its deadline; the guest sees it no more.
+    /// A device that is passed through is gone, or does not answer any more: it reads all-ones.
+    DeviceGone {
+        /// The device.
+        id: String,
+        /// How that was noticed.
+        reason: String,
+    },
+    /// A device that was gone is there again. The guest sees it from its next boot on.
+    DeviceBack {
+        /// The device.
+        id: String,
+    },
+    /// A device was added to the machine.
+    DeviceAdded {
+        /// The device.
+        id: String,
+    },
+    /// A device was removed from the machine.
+    DeviceRemoved {
+        /// The device.
+        id: String,
+    },
+    /// A device was given up at its deadline, or failed and is not to be trusted; the guest sees it no more.
     DeviceQuarantined {
         /// The device.
         id: String,

@@ -3,7 +3,9 @@
 
 use tokio::sync::oneshot;
 
-use crate::config::{BehaviourUpdate, DeviceBehaviour, VmConfig};
+use crate::config::{
+    AddDevice, AddUserDevice, BehaviourUpdate, DeviceAdded, DeviceBehaviour, VmConfig,
+};
 use crate::error::{ApiError, ErrorCode};
 use crate::plan::Plans;
 use crate::report::{TeardownReport, TeardownSummary};
@@ -40,6 +42,12 @@ pub enum Request {
     GetBehaviour(String),
     /// `vm.devices/{id}/behaviour`, written. Has been checked to change something.
     SetBehaviour(String, Box<BehaviourUpdate>),
+    /// `vm.add-device`. Answered with [`Response::Added`]. The device has not been checked.
+    AddDevice(Box<AddDevice>),
+    /// `vm.add-user-device`. Answered with [`Response::Added`]. The device has not been checked.
+    AddUserDevice(Box<AddUserDevice>),
+    /// `vm.remove-device`.
+    RemoveDevice(String),
     /// `vm.plan`. Answered with [`Response::Plan`].
     Plan,
     /// `vm.teardown-policy`, read. Answered with [`Response::TeardownPolicy`].
@@ -69,6 +77,9 @@ impl Request {
             Self::Delete => "vm.delete",
             Self::Topology => "vm.topology",
             Self::GetBehaviour(_) | Self::SetBehaviour(..) => "vm.devices/{id}/behaviour",
+            Self::AddDevice(_) => "vm.add-device",
+            Self::AddUserDevice(_) => "vm.add-user-device",
+            Self::RemoveDevice(_) => "vm.remove-device",
             Self::Plan => "vm.plan",
             Self::GetTeardownPolicy | Self::SetTeardownPolicy(_) => "vm.teardown-policy",
             Self::Teardowns => "vm.teardowns",
@@ -90,6 +101,8 @@ pub enum Response {
     Topology(Box<Topology>),
     /// Of [`Request::GetBehaviour`].
     Behaviour(Box<DeviceBehaviour>),
+    /// Of [`Request::AddDevice`] and [`Request::AddUserDevice`].
+    Added(DeviceAdded),
     /// Of [`Request::Plan`].
     Plan(Box<Plans>),
     /// Of [`Request::GetTeardownPolicy`].

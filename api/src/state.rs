@@ -49,6 +49,23 @@ pub struct VmInfo {
     /// The latest boot markers that the guest wrote, oldest first.
     #[serde(default)]
     pub boot_markers: Vec<BootMarker>,
+    /// What of guest memory the IOMMU has; none without a device of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dma: Option<DmaInfo>,
+}
+
+/// Guest memory that devices of the host reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DmaInfo {
+    /// Bytes that are pinned and mapped.
+    pub bytes: u64,
+    /// In how many ranges.
+    pub ranges: u64,
+    /// How long that took, in nanoseconds.
+    pub took_ns: u64,
+    /// Calls to the kernel that mapped something, since the machine was made. Memory is mapped once: a reboot adds
+    /// none.
+    pub maps: u64,
 }
 
 /// A write of the guest to the boot-marker port.
@@ -93,11 +110,27 @@ pub struct TopologyNode {
     pub suppliers: Vec<String>,
     /// The devices that need it.
     pub consumers: Vec<String>,
-    /// Whether it was given up at its deadline and is gone from the guest.
+    /// Whether it was given up at its deadline, failed or is gone, and so is gone from the guest.
     pub quarantined: bool,
+    /// What is behind a device that is passed through; none for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passthrough: Option<PassthroughNode>,
     /// The devices behind it.
     #[schema(no_recursion)]
     pub children: Vec<TopologyNode>,
+}
+
+/// What is behind a device that is passed through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PassthroughNode {
+    /// The device of the host by its address, or the server by its socket.
+    pub host: String,
+    /// Why it is gone; none if it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<String>,
+    /// What is reset with it, such as `slot 0000:03:00`; none for a device that is reset by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_set: Option<String>,
 }
 
 /// A device on no PCI bus.

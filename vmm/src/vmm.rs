@@ -1,5 +1,7 @@
 //! The main thread: it owns the machine, and everything that changes the machine comes to it.
 
+mod rebuild;
+
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use crate::exit;
 use crate::mailbox::{Mailbox, Message};
 use crate::plan;
 use crate::vm::{After, Machine, Next, answer};
+use rebuild::Rebuild;
 
 /// Messages that are dealt with before signals and input are looked at again.
 const MESSAGES_AT_ONCE: usize = 256;
@@ -30,6 +33,8 @@ pub struct Vmm {
     served: bool,
     serial: Option<SubscriberId>,
     exit: Option<u8>,
+    /// The machine that is to be made anew, when the serial port of the one before is closed too.
+    rebuild: Option<Rebuild>,
 }
 
 /// What the main thread's event loop calls when a file descriptor is ready.
@@ -45,6 +50,7 @@ impl Vmm {
             served,
             serial: None,
             exit: None,
+            rebuild: None,
         }
     }
 
@@ -73,6 +79,7 @@ impl Vmm {
                 }
                 // At once: the next message may create a machine that wants what this one's port holds.
                 self.follow_serial(&mut manager);
+                self.end_rebuild();
             }
             self.follow_serial(&mut manager);
             let forever = self.mailbox.is_empty();
@@ -201,6 +208,15 @@ impl Vmm {
             }
             (Request::SetBehaviour(id, update), Some(machine)) => {
                 done(machine.set_behaviour(&id, &update))
+            }
+            (Request::AddDevice(added), Some(_)) => {
+                return self.add_device(call, |_| Ok(*added), reply);
+            }
+            (Request::AddUserDevice(added), Some(_)) => {
+                return self.add_device(call, |config| added.into_device(config), reply);
+            }
+            (Request::RemoveDevice(id), Some(_)) => {
+                return self.remove_device(call, id, reply);
             }
             (Request::Plan, Some(machine)) => {
                 return plan::answer(machine.config().clone(), reply);

@@ -21,7 +21,9 @@ pub use error::ClientError;
 pub use hyper::Method;
 pub use stream::{Events, Lines};
 
-use crate::config::{BehaviourUpdate, DeviceBehaviour, VmConfig};
+use crate::config::{
+    AddDevice, AddUserDevice, BehaviourUpdate, DeviceAdded, DeviceBehaviour, RemoveDevice, VmConfig,
+};
 use crate::error::ApiError;
 use crate::json;
 use crate::plan::Plans;
@@ -144,6 +146,22 @@ impl Client {
         self.send(&format!("/vm.devices/{id}/behaviour"), update)
     }
 
+    /// `vm.add-device`.
+    pub fn add_device(&self, device: &AddDevice) -> Result<DeviceAdded, ClientError> {
+        self.ask("/vm.add-device", device)
+    }
+
+    /// `vm.add-user-device`.
+    pub fn add_user_device(&self, device: &AddUserDevice) -> Result<DeviceAdded, ClientError> {
+        self.ask("/vm.add-user-device", device)
+    }
+
+    /// `vm.remove-device`.
+    pub fn remove_device(&self, id: &str) -> Result<(), ClientError> {
+        let id = id.to_owned();
+        self.send("/vm.remove-device", &RemoveDevice { id })
+    }
+
     /// `vm.plan`.
     pub fn plan(&self) -> Result<Plans, ClientError> {
         self.get("/vm.plan")
@@ -218,11 +236,7 @@ impl Client {
     }
 
     fn get<T: DeserializeOwned + Send>(&self, path: &str) -> Result<T, ClientError> {
-        let body = self.call(Method::GET, path, Bytes::new())?;
-        json::from_slice(&body).map_err(|source| ClientError::NotUnderstood {
-            call: path.to_owned(),
-            source,
-        })
+        understood(path, &self.call(Method::GET, path, Bytes::new())?)
     }
 
     fn put(&self, path: &str) -> Result<(), ClientError> {
@@ -230,11 +244,16 @@ impl Client {
     }
 
     fn send(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
-        let body = serde_json::to_vec(body).map_err(|source| ClientError::Unwritable {
-            call: path.to_owned(),
-            source,
-        })?;
-        self.call(Method::PUT, path, body).map(drop)
+        self.call(Method::PUT, path, written(path, body)?).map(drop)
+    }
+
+    fn ask<T: DeserializeOwned + Send>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let answer = self.call(Method::PUT, path, written(path, body)?)?;
+        understood(path, &answer)
     }
 
     /// Sends a request on a connection of its own, and waits for the head of the answer.
@@ -287,6 +306,20 @@ impl Client {
             .await
             .unwrap_or_else(|_| Err(timeout()))
     }
+}
+
+fn written(call: &str, body: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(body).map_err(|source| ClientError::Unwritable {
+        call: call.to_owned(),
+        source,
+    })
+}
+
+fn understood<T: DeserializeOwned + Send>(call: &str, answer: &[u8]) -> Result<T, ClientError> {
+    json::from_slice(answer).map_err(|source| ClientError::NotUnderstood {
+        call: call.to_owned(),
+        source,
+    })
 }
 
 fn runtime() -> Result<Runtime, ClientError> {

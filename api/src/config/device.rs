@@ -58,12 +58,17 @@ impl DeviceConfig {
 
     /// The same, to be changed.
     pub(super) fn children_mut(&mut self) -> &mut [DeviceConfig] {
+        self.bus_mut().map_or(&mut [], Vec::as_mut_slice)
+    }
+
+    /// The bus behind it, to be changed; none for an endpoint.
+    pub(super) fn bus_mut(&mut self) -> Option<&mut Vec<DeviceConfig>> {
         match self {
             Self::RootPort(bridge)
             | Self::UpstreamPort(bridge)
             | Self::DownstreamPort(bridge)
-            | Self::PciBridge(bridge) => &mut bridge.children,
-            Self::Nvme(_) | Self::Vfio(_) | Self::VfioUser(_) => &mut [],
+            | Self::PciBridge(bridge) => Some(&mut bridge.children),
+            Self::Nvme(_) | Self::Vfio(_) | Self::VfioUser(_) => None,
         }
     }
 

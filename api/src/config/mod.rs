@@ -1,6 +1,7 @@
 //! The configuration of a virtual machine: plain data, as it stands in `vm.create` and `vm.json`.
 
 mod behaviour;
+mod change;
 mod device;
 mod devices;
 mod document;
@@ -19,6 +20,7 @@ mod validate;
 mod tests;
 
 pub use behaviour::{BehaviourUpdate, DeviceBehaviour, Latency, ShutdownModel, TeardownModel};
+pub use change::{AddDevice, AddUserDevice, DeviceAdded, RemoveDevice};
 pub use device::{
     Bridge, BridgePort, DeviceConfig, DeviceOptions, Link, NamespaceConfig, NamespaceStore,
     NvmeConfig, OnTimeout,

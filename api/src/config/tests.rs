@@ -7,6 +7,7 @@ use crate::error::ErrorCode;
 
 mod alone;
 mod behaviour;
+mod change;
 mod document;
 mod hierarchy;
 mod machine;

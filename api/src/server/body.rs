@@ -99,6 +99,7 @@ impl IntoResponse for request::Response {
             Self::Plan(plans) => Json(plans).into_response(),
             Self::TeardownPolicy(policy) => Json(policy).into_response(),
             Self::Teardowns(teardowns) => Json(teardowns).into_response(),
+            Self::Added(added) => Json(added).into_response(),
             Self::Behaviour(behaviour) => Json(behaviour).into_response(),
             Self::Teardown(report) => Json(report).into_response(),
         }

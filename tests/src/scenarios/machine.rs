@@ -36,7 +36,8 @@ pub(super) struct Machine {
     events: Events,
     event_log: File,
     reports: PathBuf,
-    config: VmConfig,
+    /// What it is made of, each with the first boot that it is so in.
+    configs: Vec<(u64, VmConfig)>,
     /// The boot that the scenario knows of.
     pub(super) boot: u64,
     /// How many orders the guest has been given, over all boots.
@@ -67,7 +68,7 @@ impl Machine {
             events,
             event_log,
             reports: folder,
-            config: config.clone(),
+            configs: vec![(0, config.clone())],
             boot: 0,
             orders: 0,
             deadline,
@@ -267,6 +268,13 @@ impl Machine {
         Ok(self.client().info().context("vm.info failed")?.state)
     }
 
+    /// From its next boot on it is made of other devices.
+    pub(super) fn is_changed(&mut self) -> Result<()> {
+        let info = self.client().info().context("vm.info failed")?;
+        self.configs.push((info.boot + 1, info.config));
+        Ok(())
+    }
+
     /// A report, checked.
     pub(super) fn report(&self, number: u64) -> Result<TeardownReport> {
         let report = self
@@ -277,7 +285,12 @@ impl Machine {
         let text = serde_json::to_vec_pretty(&report).context("could not write the report")?;
         std::fs::write(&path, text)
             .with_context(|| format!("could not write {}", path.display()))?;
-        order::check(&report, &self.config)?;
+        let configs = self.configs.iter().rev();
+        let (_, config) = configs
+            .into_iter()
+            .find(|(boot, _)| *boot <= report.boot)
+            .context("there was no machine yet")?;
+        order::check(&report, config)?;
         Ok(report)
     }
 

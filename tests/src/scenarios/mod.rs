@@ -5,6 +5,7 @@
 mod actions;
 mod api_calls;
 mod behaviour;
+mod changes;
 pub mod compare;
 mod console;
 mod cpus;
@@ -71,6 +72,7 @@ pub fn all() -> Vec<Scenario> {
         actions::SCENARIOS,
         links::SCENARIOS,
         behaviour::SCENARIOS,
+        changes::SCENARIOS,
         vcpu::SCENARIOS,
         intx::SCENARIOS,
         cpus::SCENARIOS,

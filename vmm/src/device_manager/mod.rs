@@ -269,6 +269,7 @@ impl DeviceManager {
             suppliers: names(self.list.suppliers(number)),
             consumers: names(self.list.consumers(number)),
             quarantined: node.is_quarantined(),
+            passthrough: None,
             children: node
                 .behind()
                 .map(|behind| self.branch(&behind.bus, addresses))

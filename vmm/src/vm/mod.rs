@@ -17,6 +17,7 @@ mod chipset;
 mod create;
 mod history;
 mod order;
+mod past;
 mod start;
 mod teardown;
 
@@ -34,6 +35,7 @@ use devices::event::{GuestEvent, ResetCause};
 pub use chipset::KvmError;
 pub use create::CreateError;
 pub use history::History;
+pub use past::Past;
 pub use start::StartError;
 pub use teardown::After;
 pub(crate) use teardown::answer;
@@ -267,6 +269,7 @@ impl Machine {
             memory_actual_size: self.config.memory.size,
             boot: self.boot,
             boot_markers: self.markers.clone(),
+            dma: None,
         }
     }
 

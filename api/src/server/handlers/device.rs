@@ -6,7 +6,9 @@ use axum::http;
 
 use super::super::body;
 use super::Api;
-use crate::config::{BehaviourUpdate, DeviceBehaviour};
+use crate::config::{
+    AddDevice, AddUserDevice, BehaviourUpdate, DeviceAdded, DeviceBehaviour, RemoveDevice,
+};
 use crate::error::ApiError;
 use crate::request::{Request, Response};
 
@@ -54,4 +56,69 @@ pub async fn set_behaviour(
     let update: BehaviourUpdate = body::parse(&body::read(request).await?)?;
     update.validate()?;
     api.call(Request::SetBehaviour(id, Box::new(update))).await
+}
+
+/// Add a device to a machine that does not run. Its devices are made anew: files and sockets of the others are
+/// closed and opened again, and the numbers of boots and teardowns go on.
+#[utoipa::path(
+    put,
+    path = "/vm.add-device",
+    tag = "devices",
+    request_body = AddDevice,
+    responses(
+        (status = 200, description = "It is part of the machine, which is as it was otherwise.", body = DeviceAdded),
+        (status = 400, description = "The device is refused; the error names the field. The machine is as it was.", body = ApiError),
+        (status = 409, description = "The machine runs, or there is none, or somebody else uses the device.", body = ApiError),
+        (status = "default", description = "It failed.", body = ApiError),
+    ),
+)]
+pub async fn add(
+    State(api): State<Api>,
+    request: http::Request<Body>,
+) -> Result<Response, ApiError> {
+    let added = AddDevice::from_json(&body::read(request).await?)?;
+    api.call(Request::AddDevice(Box::new(added))).await
+}
+
+/// Add a device of a vfio-user server to a machine that does not run: `vm.add-device` in few words.
+#[utoipa::path(
+    put,
+    path = "/vm.add-user-device",
+    tag = "devices",
+    request_body = AddUserDevice,
+    responses(
+        (status = 200, description = "It is part of the machine, which is as it was otherwise.", body = DeviceAdded),
+        (status = 400, description = "The device is refused; the error names the field. The machine is as it was.", body = ApiError),
+        (status = 409, description = "The machine runs, or there is none, or somebody else uses the device.", body = ApiError),
+        (status = "default", description = "It failed.", body = ApiError),
+    ),
+)]
+pub async fn add_user(
+    State(api): State<Api>,
+    request: http::Request<Body>,
+) -> Result<Response, ApiError> {
+    let added: AddUserDevice = body::parse(&body::read(request).await?)?;
+    api.call(Request::AddUserDevice(Box::new(added))).await
+}
+
+/// Remove a device, and the links that name it, from a machine that does not run.
+#[utoipa::path(
+    put,
+    path = "/vm.remove-device",
+    tag = "devices",
+    request_body = RemoveDevice,
+    responses(
+        (status = 204, description = "The machine is made anew without it."),
+        (status = 400, description = "Devices are behind it, or every machine has it.", body = ApiError),
+        (status = 404, description = "There is no such device.", body = ApiError),
+        (status = 409, description = "The machine runs, or there is none.", body = ApiError),
+        (status = "default", description = "It failed.", body = ApiError),
+    ),
+)]
+pub async fn remove(
+    State(api): State<Api>,
+    request: http::Request<Body>,
+) -> Result<Response, ApiError> {
+    let RemoveDevice { id } = body::parse(&body::read(request).await?)?;
+    api.call(Request::RemoveDevice(id)).await
 }

@@ -11,6 +11,7 @@ use api::state::PolicyUpdate;
 use clap::{Parser, Subcommand};
 
 use crate::behaviour::BehaviourArguments;
+use crate::devices::{self, AddArguments, AddUserArguments};
 use crate::measure::{self, MeasureArguments};
 use crate::plan::PlanArguments;
 
@@ -68,6 +69,16 @@ pub enum Command {
     Topology,
     /// Show or change how a device behaves: its latencies, and what is wrong with it
     Behaviour(BehaviourArguments),
+    /// Add a device to a machine that does not run
+    AddDevice(AddArguments),
+    /// Add a device of a vfio-user server to a machine that does not run
+    AddUserDevice(AddUserArguments),
+    /// Remove a device from a machine that does not run
+    RemoveDevice {
+        /// The device's name
+        #[arg(value_name = "ID")]
+        id: String,
+    },
     /// Show what a teardown would take under each policy, and what would help
     Plan(PlanArguments),
     /// Show or change the order in which devices are shut down
@@ -213,6 +224,9 @@ impl Command {
             Self::VmmShutdown => Call::put("/vmm.shutdown", Vec::new()),
             Self::Topology => Call::get("/vm.topology"),
             Self::Behaviour(behaviour) => return behaviour.into_call(),
+            Self::AddDevice(added) => return added.into_call(),
+            Self::AddUserDevice(added) => return added.into_call(),
+            Self::RemoveDevice { id } => return devices::remove(id),
             Self::Plan(_) => Call::get("/vm.plan"),
             Self::TeardownPolicy {
                 policy: None,

@@ -4,6 +4,7 @@
 mod behaviour;
 mod check;
 mod command;
+mod devices;
 mod measure;
 mod picture;
 mod plan;
@@ -14,7 +15,7 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use api::client::{Client, ClientError, Method};
+use api::client::{Client, ClientError};
 use clap::Parser;
 
 use command::{Arguments, Call, Command};
@@ -71,14 +72,13 @@ fn ask(client: anyhow::Result<Client>, command: Command, json: bool) -> anyhow::
         _ => {}
     }
     let Call { method, path, body } = command.into_call()?;
-    let reads = method == Method::GET;
     let answer = client.call(method, &path, body)?;
     if json {
         out.write_all(&answer)?;
         if !answer.is_empty() && !answer.ends_with(b"\n") {
             out.write_all(b"\n")?;
         }
-    } else if reads {
+    } else if !answer.is_empty() {
         out.write_all(show::answer(&path, &answer)?.as_bytes())?;
     }
     out.flush().context("writing to standard output")

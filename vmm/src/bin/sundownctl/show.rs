@@ -9,8 +9,9 @@ mod topology;
 use std::fmt::Write;
 
 use anyhow::Context;
+use api::config::DeviceAdded;
 use api::json;
-use api::state::{TeardownPolicyInfo, VmInfo, VmmPing};
+use api::state::{DmaInfo, TeardownPolicyInfo, VmInfo, VmmPing};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -20,6 +21,7 @@ pub fn answer(path: &str, answer: &[u8]) -> anyhow::Result<String> {
     Ok(match path {
         "/vmm.ping" => ping(&parse(answer)?),
         "/vm.info" => info(&parse(answer)?),
+        "/vm.add-device" | "/vm.add-user-device" => added(&parse(answer)?),
         "/vm.topology" => topology::tree(&parse(answer)?),
         "/vm.plan" => plan::plans(&parse(answer)?, plan::Detail::Most),
         "/vm.teardown-policy" => policy(&parse(answer)?),
@@ -47,6 +49,10 @@ fn ping(ping: &VmmPing) -> String {
     )
 }
 
+fn added(added: &DeviceAdded) -> String {
+    format!("{} is added\n", added.id)
+}
+
 fn policy(policy: &TeardownPolicyInfo) -> String {
     format!("{}, {} workers at most\n", policy.policy, policy.workers)
 }
@@ -70,6 +76,17 @@ fn info(info: &VmInfo) -> String {
         line("command line", cmdline.clone());
     }
     line("PCI devices", config.devices().count().to_string());
+    if let Some(dma) = &info.dma {
+        let DmaInfo {
+            bytes,
+            ranges,
+            took_ns,
+            maps,
+        } = *dma;
+        let (mib, took) = (bytes >> 20, ms(took_ns));
+        let mapped = format!("{mib} MiB in {ranges} ranges, mapped in {took} ms by {maps} calls");
+        line("DMA", mapped);
+    }
     line("links", config.links.len().to_string());
     line(
         "teardown",

@@ -17,6 +17,7 @@ fn parse(line: &str) -> Result<Command, clap::Error> {
 #[test]
 fn every_route_has_a_command() {
     Arguments::command().debug_assert();
+    let device = device_file();
     let commands = [
         "ping",
         "create /dev/null",
@@ -32,6 +33,9 @@ fn every_route_has_a_command() {
         "topology",
         "behaviour d",
         "behaviour d --clear-faults",
+        &format!("add-device {}", device.path().display()),
+        "add-user-device --socket /run/s --fence",
+        "remove-device d",
         "plan",
         "teardown-policy",
         "teardown-policy serial",
@@ -54,6 +58,38 @@ fn every_route_has_a_command() {
         .map(|route| (route.method.to_owned(), route.path.to_owned()))
         .collect();
     assert_eq!(called, routes);
+}
+
+/// A device in a file.
+fn device_file() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let device = serde_json::json!({ "type": "vfio", "id": "v", "path": "01:00.0" });
+    std::fs::write(file.path(), device.to_string()).unwrap();
+    file
+}
+
+#[test]
+fn an_added_device_is_checked_and_put_behind_its_parent() {
+    let file = device_file();
+    let add = |more: &str| {
+        let line = format!("add-device {}{more}", file.path().display());
+        parse(&line).unwrap().into_call()
+    };
+    let body: serde_json::Value =
+        serde_json::from_slice(&add(" --parent rp").unwrap().body).unwrap();
+    assert_eq!(
+        (&body["parent"], &body["path"]),
+        (&"rp".into(), &"01:00.0".into())
+    );
+    std::fs::write(file.path(), r#"{"type": "vfio", "id": "v"}"#).unwrap();
+    let refused = add("").unwrap_err().to_string();
+    assert!(refused.contains("missing field `path`"), "{refused}");
+
+    let call = parse("add-user-device --socket /run/s --id u --fence --request-timeout 70");
+    let body = call.unwrap().into_call().unwrap().body;
+    let body: api::config::AddUserDevice = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body.id.as_deref(), Some("u"));
+    assert_eq!((body.fence, body.request_timeout_ms), (true, Some(70)));
 }
 
 #[test]

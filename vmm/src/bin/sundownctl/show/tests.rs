@@ -43,6 +43,27 @@ fn the_tree_is_drawn_with_its_branches() {
     assert!(topology::tree(&bare).contains("QUARANTINED"));
 }
 
+#[test]
+fn what_is_behind_a_device_is_shown_with_it() {
+    let mut device = node("v", vec![]);
+    device["passthrough"] = json!({ "host": "0000:03:00.0", "reset_set": "slot 0000:03:00" });
+    let text = shown("/vm.topology", json!({ "pci": [device], "legacy": [] }));
+    assert!(
+        text.contains("0000:03:00.0, reset with slot 0000:03:00"),
+        "{text}"
+    );
+    device["passthrough"] = json!({ "host": "/run/u.sock", "gone": "the server has ended" });
+    let text = shown("/vm.topology", json!({ "pci": [device], "legacy": [] }));
+    assert!(text.contains("GONE: the server has ended"), "{text}");
+    device["quarantined"] = json!(true);
+    let text = shown("/vm.topology", json!({ "pci": [device], "legacy": [] }));
+    assert!(text.contains("QUARANTINED: the server has ended"), "{text}");
+    assert_eq!(
+        shown("/vm.add-device", json!({ "id": "v" })),
+        "v is added\n"
+    );
+}
+
 /// A report, of which nothing hangs together.
 pub(crate) fn report() -> TeardownReport {
     let device = json!({

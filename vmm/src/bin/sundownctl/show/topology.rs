@@ -1,6 +1,6 @@
 //! The device tree, drawn.
 
-use api::state::{Topology, TopologyNode};
+use api::state::{PassthroughNode, Topology, TopologyNode};
 
 use crate::table::{Align, Table};
 
@@ -14,6 +14,7 @@ pub fn tree(topology: &Topology) -> String {
         left("TEARDOWN"),
         ("DEADLINE MS", Align::Right),
         left("NEEDS"),
+        left("HOST"),
         left(""),
     ]);
     level(&mut table, &topology.pci, "", true);
@@ -23,6 +24,7 @@ pub fn tree(topology: &Topology) -> String {
             &legacy.class,
             "-",
             sync(legacy.asynchronous),
+            "",
             "",
             "",
             "",
@@ -49,13 +51,31 @@ fn level(table: &mut Table, nodes: &[TopologyNode], indent: &str, root: bool) {
             sync(node.asynchronous).to_owned(),
             node.deadline_ms.to_string(),
             node.suppliers.join(", "),
-            if node.quarantined {
-                "QUARANTINED".to_owned()
-            } else {
-                String::new()
-            },
+            node.passthrough.as_ref().map(host).unwrap_or_default(),
+            state(node),
         ]);
         level(table, &node.children, &format!("{indent}{below}"), false);
+    }
+}
+
+/// What a device that is passed through is in the host.
+fn host(node: &PassthroughNode) -> String {
+    match &node.reset_set {
+        Some(set) => format!("{}, reset with {set}", node.host),
+        None => node.host.clone(),
+    }
+}
+
+fn state(node: &TopologyNode) -> String {
+    let gone = node
+        .passthrough
+        .as_ref()
+        .and_then(|node| node.gone.as_ref());
+    match (node.quarantined, gone) {
+        (true, Some(reason)) => format!("QUARANTINED: {reason}"),
+        (true, None) => "QUARANTINED".to_owned(),
+        (false, Some(reason)) => format!("GONE: {reason}"),
+        (false, None) => String::new(),
     }
 }
 
