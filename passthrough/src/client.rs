@@ -152,7 +152,7 @@ pub trait Client: Send + Sync {
         events: &[Option<BorrowedFd<'_>>],
     ) -> Result<(), ClientError>;
 
-    /// Turns a type off: nothing signals any more once this returns.
+    /// Turns a type off: nothing signals any more once this returns. Does nothing to one that is off.
     ///
     /// # Errors
     /// The device may still signal.

@@ -88,12 +88,11 @@ impl Function {
         let by = Deadline::after(LIMIT);
         // Before the device: the guest would wait at what the host takes away from it meanwhile.
         self.windows.take_all_out();
-        self.interrupts.forget_command();
-        self.settle()?;
+        self.settle_quiet()?;
         reset(&*self.client, by)?;
-        self.interrupts.forget_command();
-        self.settle()?;
-        match self.is_back(by)? {
+        let is_back = self.is_back(by)?;
+        self.settle_quiet()?;
+        match is_back {
             true => Ok(()),
             false => Err(ClientError::TimedOut {
                 device: self.client.name().to_owned(),

@@ -129,22 +129,9 @@ impl Interrupts {
         result
     }
 
-    /// Forgets what the device was told: it was reset, or is another one.
+    /// Forgets what the device's command register was told: it was reset, or is another one.
     pub(super) fn forget_command(&self) {
         locked(&self.turn).command = None;
-    }
-
-    /// Forgets interrupts too: a device that was gone and is back has none.
-    pub(super) fn forget(&self) {
-        let mut turn = locked(&self.turn);
-        turn.command = None;
-        turn.msix.forget(self.msix.as_ref());
-        turn.msi.forget(self.made_msi());
-        if std::mem::take(&mut turn.pin)
-            && let Some(pin) = &self.pin
-        {
-            pin.leave_line();
-        }
     }
 
     /// Takes messages of the boot that has ended out of the machine's routing.

@@ -39,8 +39,11 @@ impl Device for Function {
 
 impl Function {
     fn tear_down(&self, by: Deadline, phases: &mut Phases) -> Result<(), ShutdownError> {
-        self.quiesced.store(false, Ordering::Release);
-        if !self.guest_reset.wait(by) {
+        let waited = match self.guest_reset.is_running() {
+            true => phases.run("guest-reset", || self.guest_reset.wait(by)),
+            false => self.guest_reset.wait(by),
+        };
+        if !waited {
             return Err(ShutdownError::DeadlinePassed {
                 doing: "the reset that the guest asked for".to_owned(),
             });
@@ -63,7 +66,6 @@ impl Function {
     fn revive(&self, by: Deadline) -> Result<(), ShutdownError> {
         self.windows.take_all_out();
         self.client.revive(by).map_err(told)?;
-        self.interrupts.forget();
         self.windows.map_anew(&*self.client, &self.layout);
         Ok(())
     }
@@ -71,11 +73,7 @@ impl Function {
     /// No bus mastering, and no interrupts. The guest's registers are at power-on from here.
     fn quiesce(&self) -> Result<(), ShutdownError> {
         locked(&self.registers).reset();
-        self.interrupts.forget_command();
-        self.settle().map_err(told)?;
-        let quiesced = !self.is_master().map_err(told)?;
-        self.quiesced.store(quiesced, Ordering::Release);
-        Ok(())
+        self.settle_quiet().map_err(told)
     }
 
     /// The device answers again, and nothing of the boot that has ended is left.
@@ -85,26 +83,30 @@ impl Function {
                 doing: "coming back from its reset".to_owned(),
             });
         }
-        self.interrupts.forget_command();
-        self.settle().map_err(told)?;
-        if self.is_master().map_err(told)? {
+        self.settle_quiet().map_err(told)?;
+        if !self.quiesced.load(Ordering::Acquire) {
             return Err(ShutdownError::Host {
                 doing: "turning bus mastering off".to_owned(),
                 source: io::Error::other("it reads back as on after the reset"),
             });
         }
-        self.quiesced.store(true, Ordering::Release);
         self.windows.take_all_out();
         self.interrupts.clear_messages();
         Ok(())
     }
 
-    /// Whether the device itself says that it may do DMA.
-    fn is_master(&self) -> Result<bool, ClientError> {
+    /// Has the device do what registers at power-on ask for, whatever it was told before, and sees whether it says
+    /// itself that it does no DMA.
+    pub(super) fn settle_quiet(&self) -> Result<(), ClientError> {
+        self.quiesced.store(false, Ordering::Release);
+        self.interrupts.forget_command();
+        self.settle()?;
         let mut command = [0; 2];
-        self.client
-            .read(region::CONFIG, COMMAND.into(), &mut command)?;
-        Ok(u16::from_le_bytes(command) & COMMAND_BUS_MASTER != 0)
+        let at = COMMAND.into();
+        self.client.read(region::CONFIG, at, &mut command)?;
+        let is_master = u16::from_le_bytes(command) & COMMAND_BUS_MASTER != 0;
+        self.quiesced.store(!is_master, Ordering::Release);
+        Ok(())
     }
 }
 

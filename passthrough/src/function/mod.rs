@@ -151,7 +151,7 @@ pub struct Function {
     guest_reset: GuestReset,
     /// The device is gone, and the guest has to boot before it sees another one.
     lost: AtomicBool,
-    /// In the present teardown, bus mastering was turned off and read back so.
+    /// Bus mastering was turned off by a reset or a teardown, and read back so; the guest has not turned it on since.
     quiesced: AtomicBool,
     acts: ActLog,
     own: Weak<Self>,

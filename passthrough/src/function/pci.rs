@@ -1,6 +1,7 @@
 //! The function as the PCI hierarchy sees it: accesses to configuration space and to BARs.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use devices::guest_acts::Act;
 use devices::pci::{BarRange, Decode, PciFunction, read_registers};
@@ -75,8 +76,10 @@ impl PciFunction for Function {
             }
             registers.write(&self.layout, offset, value, mask)
         };
-        if change.master_off {
-            self.acts.note(Act::BusMasterOff);
+        match change.master {
+            Some(true) => self.quiesced.store(false, Ordering::Release),
+            Some(false) => self.acts.note(Act::BusMasterOff),
+            None => {}
         }
         if change.reset {
             self.acts.note(Act::FunctionReset);
@@ -158,7 +161,7 @@ impl PciFunction for Function {
     }
 
     fn bus_reset(&self) {
-        if !self.lost.load(std::sync::atomic::Ordering::Acquire) {
+        if !self.lost.load(Ordering::Acquire) {
             self.begin_reset();
         }
     }

@@ -30,8 +30,8 @@ pub(super) struct Change {
     pub(super) decode: Decode,
     /// A function level reset was initiated.
     pub(super) reset: bool,
-    /// Bus mastering was turned off.
-    pub(super) master_off: bool,
+    /// Bus mastering as it is now, where it changed.
+    pub(super) master: Option<bool>,
     /// The register is one of those that the device's interrupts or its command register follow.
     pub(super) settle: bool,
 }
@@ -81,7 +81,7 @@ impl Registers {
                 false => Decode::Changed,
             },
             reset,
-            master_off: before.1 && !after.1,
+            master: (before.1 != after.1).then_some(after.1),
             settle: self.is_followed(layout, offset),
         }
     }

@@ -50,18 +50,19 @@ impl Pin {
         connected
     }
 
-    /// Turns it off.
+    /// Turns it off. A device that is gone has it off.
     pub(super) fn disconnect(&self, client: &dyn Client) -> Result<(), ClientError> {
-        let ended = client.unmask_pin_by(None);
+        // A pin that is off is not unmasked, whatever the device still listens to.
+        let _ = client.unmask_pin_by(None);
         match client.disconnect(IrqType::Intx) {
             Ok(()) | Err(ClientError::Gone { .. }) => self.leave_line(),
             Err(failure) => return Err(failure),
         }
-        ended
+        Ok(())
     }
 
     /// Ends what asserts the line.
-    pub(super) fn leave_line(&self) {
+    fn leave_line(&self) {
         if let Err(failure) = self.line.disconnect(&self.trigger) {
             warn!("an interrupt line may stay asserted: {failure}");
         }

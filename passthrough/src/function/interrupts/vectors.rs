@@ -84,16 +84,6 @@ pub(super) struct Applied {
     routed: Vec<Option<MsiMessage>>,
 }
 
-impl Applied {
-    /// The device has them off, whatever it was told.
-    pub(super) fn forget(&mut self, vectors: Option<&Vectors>) {
-        self.links.clear();
-        for vector in vectors.iter().flat_map(|vectors| &vectors.vectors) {
-            vector.take_pending();
-        }
-    }
-}
-
 /// See the module's header.
 pub(super) struct Vectors {
     irq: IrqType,
@@ -169,7 +159,7 @@ impl Vectors {
         Ok(())
     }
 
-    /// Turns the type off. What was pending is forgotten.
+    /// Turns the type off. What was pending is forgotten. A device that is gone has it off.
     pub(super) fn turn_off(
         &self,
         client: &dyn Client,
@@ -178,11 +168,15 @@ impl Vectors {
         if applied.links.is_empty() {
             return Ok(());
         }
-        let result = client.disconnect(self.irq);
-        if matches!(result, Ok(()) | Err(ClientError::Gone { .. })) {
-            applied.forget(Some(self));
+        match client.disconnect(self.irq) {
+            Ok(()) | Err(ClientError::Gone { .. }) => {}
+            Err(failure) => return Err(failure),
         }
-        result
+        applied.links.clear();
+        for vector in &self.vectors {
+            vector.take_pending();
+        }
+        Ok(())
     }
 
     /// The pending bits of the 32 vectors from `first` on.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use devices::lifecycle::{Deadline, Device, Phases};
-use devices::pci::{Address, Attachment, Bus, DevFn, Node, RootComplex};
+use devices::pci::{Address, Attachment, Bus, DevFn, Node, PciFunction, RootComplex};
 use vm_memory::GuestAddress;
 
 use super::device::*;
@@ -187,4 +187,14 @@ fn pages_are_cut_out_of_areas() {
         area(!0xFFF_u64, 0x2000),
     ];
     assert_eq!(cut(&lies, 0..0x1000), []);
+}
+
+#[test]
+fn a_read_that_nobody_answers_ends_the_device_for_this_boot() {
+    let bench = Bench::new();
+    bench.enable();
+    bench.device.refuses.lock().unwrap().push(Refusal::Read);
+    assert_eq!(bench.read_bar32(0, 0x10), u32::MAX);
+    assert_eq!(bench.read(0), u32::MAX);
+    assert_eq!(bench.function.decoded_bars(), []);
 }

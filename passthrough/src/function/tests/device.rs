@@ -2,12 +2,14 @@
 //! configuration space that no guest may reach.
 
 mod drive;
+mod faults;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use devices::lifecycle::Deadline;
 use vm_memory::MmapRegion;
@@ -16,6 +18,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::client::{Area, Client, ClientError, IoEvent, IrqType, Region, region};
 
 pub(super) use drive::*;
+pub(super) use faults::*;
 
 /// A call that changed something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +50,11 @@ pub(super) struct Played {
     gone: Mutex<Option<String>>,
     /// Errors of resets to come, in their order.
     pub(super) reset_errors: Mutex<Vec<i32>>,
+    pub(super) refuses: Mutex<Vec<Refusal>>,
     /// A reset says that it has begun, and waits to be let go on.
-    gate: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+    reset_gate: Mutex<Option<Gate>>,
+    /// The same of a call that connects interrupts.
+    connect_gate: Mutex<Option<Gate>>,
     pub(super) cannot_map: AtomicBool,
     pub(super) cannot_revive: AtomicBool,
     pub(super) stays_master: AtomicBool,
@@ -68,7 +74,9 @@ impl Played {
             unmask_by: Mutex::default(),
             gone: Mutex::default(),
             reset_errors: Mutex::default(),
-            gate: Mutex::default(),
+            refuses: Mutex::default(),
+            reset_gate: Mutex::default(),
+            connect_gate: Mutex::default(),
             cannot_map: AtomicBool::new(false),
             cannot_revive: AtomicBool::new(false),
             stays_master: AtomicBool::new(false),
@@ -90,10 +98,12 @@ impl Played {
 
     /// Has the next reset say that it has begun, and wait.
     pub(super) fn hold_reset(&self) -> (Receiver<()>, Sender<()>) {
-        let (begun, has_begun) = channel();
-        let (go_on, may_go_on) = channel();
-        *self.gate.lock().unwrap() = Some((begun, may_go_on));
-        (has_begun, go_on)
+        hold(&self.reset_gate)
+    }
+
+    /// The same with the next call that connects interrupts.
+    pub(super) fn hold_connect(&self) -> (Receiver<()>, Sender<()>) {
+        hold(&self.connect_gate)
     }
 
     pub(super) fn take_calls(&self) -> Vec<Call> {
@@ -103,6 +113,11 @@ impl Played {
     pub(super) fn command(&self) -> u16 {
         let config = self.config.lock().unwrap();
         u16::from_le_bytes([config[4], config[5]])
+    }
+
+    pub(super) fn with_irqs(mut self, irqs: [u32; 3]) -> Self {
+        self.irqs = irqs;
+        self
     }
 
     /// Interrupts, as far as somebody is connected.
@@ -144,6 +159,28 @@ impl Played {
         }
     }
 
+    /// Fails if this call was to fail.
+    fn refuse(&self, refusal: Refusal) -> Result<(), ClientError> {
+        let mut refuses = self.refuses.lock().unwrap();
+        let Some(found) = refuses.iter().position(|each| *each == refusal) else {
+            return Ok(());
+        };
+        let device = self.name().into();
+        let doing = format!("{:?}", refuses.remove(found));
+        Err(match refusal {
+            Refusal::Read => ClientError::TimedOut {
+                device,
+                doing,
+                after: Duration::from_secs(5),
+            },
+            _ => ClientError::Refused {
+                device,
+                doing,
+                source: io::Error::from_raw_os_error(libc::EINVAL),
+            },
+        })
+    }
+
     fn inside(&self, region: u32, offset: u64, length: usize) {
         let size = self.regions[region as usize].size;
         assert!(offset + length as u64 <= size, "{region} at {offset:#x}");
@@ -168,6 +205,7 @@ impl Client for Played {
     fn read(&self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), ClientError> {
         self.check()?;
         self.inside(region, offset, data.len());
+        self.refuse(Refusal::Read)?;
         self.reads
             .lock()
             .unwrap()
@@ -229,6 +267,8 @@ impl Client for Played {
         assert!(first + events.len() as u32 <= self.irqs(irq));
         let present = events.iter().map(Option::is_some).collect();
         self.call(Call::Connect(irq, first, present))?;
+        pass(&self.connect_gate);
+        self.refuse(Refusal::Connect)?;
         let mut signals = self.signals.lock().unwrap();
         let others = signals.iter().find(|(of, ..)| *of != irq);
         assert!(others.is_none(), "two types at once");
@@ -243,6 +283,7 @@ impl Client for Played {
 
     fn disconnect(&self, irq: IrqType) -> Result<(), ClientError> {
         self.call(Call::Disconnect(irq))?;
+        self.refuse(Refusal::Disconnect)?;
         self.signals.lock().unwrap().retain(|(of, ..)| *of != irq);
         Ok(())
     }
@@ -271,11 +312,7 @@ impl Client for Played {
 
     fn reset(&self, _by: Deadline) -> Result<(), ClientError> {
         self.call(Call::Reset)?;
-        let gate = self.gate.lock().unwrap().take();
-        if let Some((begun, may_go_on)) = gate {
-            begun.send(()).unwrap();
-            may_go_on.recv().unwrap();
-        }
+        pass(&self.reset_gate);
         let mut errors = self.reset_errors.lock().unwrap();
         if !errors.is_empty() {
             return Err(ClientError::Refused {

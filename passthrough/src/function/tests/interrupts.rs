@@ -1,7 +1,7 @@
 //! MSI-X, MSI and the pin, as a guest's driver turns them on and off.
 
 use devices::interrupt::MsiMessage;
-use devices::pci::PciFunction;
+use devices::pci::{Attachment, PciFunction};
 
 use super::device::*;
 use super::{Bench, COMMAND, INTX_DISABLE, MASTER, MEMORY};
@@ -244,4 +244,75 @@ fn the_pin_asserts_its_line_until_the_guest_ends_the_interrupt() {
     assert!(!bench.line.is_connected());
     bench.write(MSIX, 0);
     assert!(bench.line.is_connected());
+}
+
+#[test]
+fn nobody_waits_for_a_call_but_those_who_change_interrupts() {
+    let bench = ready();
+    fill(&bench, 0);
+    bench.write(MSIX, ENABLE);
+    bench.device.take_calls();
+    let (begun, go_on) = bench.device.hold_connect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| fill(&bench, 1));
+        begun.recv().unwrap();
+        assert_eq!(bench.read(0), 0xA808_144D);
+        assert_eq!(bench.read(MSIX) & ENABLE, ENABLE);
+        assert_eq!(bench.read_bar32(0, PENDING), 0);
+        assert_eq!(bench.read_bar32(0, TABLE + 16 + 12), 0);
+        bench.write_bar32(0, 0, 7);
+        assert!(bench.device.signal(MsixIrq, 0));
+        assert_eq!(bench.router.taken(0), 1);
+        // Two more change, and are settled after it.
+        scope.spawn(|| fill(&bench, 2));
+        scope.spawn(|| set_masked(&bench, 0, true));
+        go_on.send(()).unwrap();
+    });
+    for (vector, arrives) in [(0, 0), (1, 1), (2, 1)] {
+        assert!(bench.device.signal(MsixIrq, vector));
+        assert_eq!(bench.router.taken(vector as usize), arrives);
+    }
+    assert_eq!(bench.read_bar32(0, PENDING), 1);
+}
+
+#[test]
+fn what_the_host_refuses_is_tried_again_at_the_next_change() {
+    let bench = ready();
+    fill(&bench, 0);
+    bench.device.refuses.lock().unwrap().push(Refusal::Connect);
+    bench.write(MSIX, ENABLE);
+    assert_eq!(bench.device.connected(), 0);
+    assert_eq!(bench.read(0), 0xA808_144D, "the device goes on");
+    fill(&bench, 1);
+    assert_eq!(bench.device.connected(), 2);
+    assert!(bench.device.signal(MsixIrq, 0));
+    assert_eq!(bench.router.taken(0), 1);
+}
+
+#[test]
+fn a_pin_that_the_host_refuses_leaves_its_line() {
+    let bench = Bench::new();
+    bench.device.refuses.lock().unwrap().push(Refusal::Connect);
+    bench.enable();
+    assert!(!bench.line.is_connected());
+    bench.write16(COMMAND, MEMORY as u16);
+    bench.enable();
+    assert!(bench.line.is_connected());
+}
+
+#[test]
+fn vectors_that_the_host_does_not_have_stay_without_a_signal() {
+    let device = Played::drive().with_irqs([0, 0, 2]);
+    let bench = Bench::of(device, Attachment::Express);
+    bench.enable();
+    assert!(!bench.line.is_connected());
+    assert_eq!(bench.read(0x3C), 0, "no pin");
+    for vector in 0..4 {
+        fill(&bench, vector);
+    }
+    bench.write(MSIX, ENABLE);
+    assert_eq!(bench.device.connected(), 2);
+    assert_eq!(bench.router.attached(), 2);
+    assert_eq!(bench.read_bar32(0, TABLE + 3 * 16 + 8), 0x43);
+    assert_eq!(bench.read(MSI), 0, "no MSI");
 }

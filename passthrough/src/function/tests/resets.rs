@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use devices::guest_acts::Act;
 use devices::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
-use devices::pci::{Decode, PciFunction};
+use devices::pci::{Attachment, Decode, PciFunction};
 
 use super::device::*;
 use super::{Bench, COMMAND, MASTER, MEMORY};
@@ -76,8 +76,10 @@ fn a_function_level_reset_holds_no_vcpu_up_and_reads_all_ones_meanwhile() {
     assert_eq!(bench.device.command(), MEMORY as u16);
     let acts = bench.function.guest_acts();
     assert_eq!(acts.of(Act::FunctionReset).unwrap().count, 1);
+    assert!(bench.function.is_quiet());
     bench.enable();
     assert_eq!(bench.device.command(), (MEMORY | MASTER) as u16);
+    assert!(!bench.function.is_quiet());
 }
 
 #[test]
@@ -102,7 +104,12 @@ fn a_reset_that_fails_leaves_no_device_until_a_teardown() {
     assert_eq!(bench.read(0), u32::MAX);
     let done = bench.function.shut_down(soon(), &mut phases).unwrap();
     assert_eq!(done, Finish::Now);
-    assert_eq!(names(&phases), ["revive", "quiesce", "reset", "re-arm"]);
+    let names = names(&phases);
+    let own: Vec<_> = names
+        .iter()
+        .filter(|name| **name != "guest-reset")
+        .collect();
+    assert_eq!(own, [&"revive", &"quiesce", &"reset", &"re-arm"]);
     assert_eq!(bench.read(0), 0xA808_144D);
 }
 
@@ -158,9 +165,11 @@ fn a_teardown_waits_for_a_reset_of_the_guests_within_its_deadline() {
     bench.function.bus_reset();
     begun.recv().unwrap();
     let passed = Deadline::after(Duration::ZERO);
-    let late = bench.function.shut_down(passed, &mut Phases::default());
+    let mut phases = Phases::default();
+    let late = bench.function.shut_down(passed, &mut phases);
     assert!(matches!(late, Err(ShutdownError::DeadlinePassed { .. })));
-    assert!(!bench.function.is_quiet());
+    assert_eq!(names(&phases), ["guest-reset"]);
+    assert!(bench.function.is_quiet(), "its mastering is off");
     go_on.send(()).unwrap();
     bench
         .function
@@ -222,7 +231,6 @@ fn a_device_that_was_gone_is_brought_back_and_mapped_anew() {
     assert_eq!(calls[1], Call::Revive);
     let maps = calls.iter().filter(|call| matches!(call, Call::Map(..)));
     assert_eq!(maps.count(), 2);
-    assert!(!calls.contains(&Call::Disconnect(MsixIrq)), "it has none");
     assert_eq!(bench.read(0), 0xA808_144D);
 
     bench.device.set_gone(true);
@@ -243,4 +251,36 @@ fn what_the_host_gave_is_given_back_once() {
     assert_eq!(detached(), usize::from(VECTORS));
     bench.function.release();
     assert_eq!(detached(), usize::from(VECTORS));
+}
+
+#[test]
+fn a_conventional_function_resets_by_its_advanced_features() {
+    let device = Played::drive()
+        .with(VENDOR_SPECIFIC + 1, &[0xD0])
+        .with(0xD0, &[0x13, 0, 6, 3]);
+    let bench = Bench::of(device, Attachment::Conventional);
+    assert_eq!(bench.read(0xD0), 0x0306_0013);
+    let write = bench.function.write_config(0xD4, 1, 0xFF);
+    assert_eq!(write, Decode::Changed);
+    wait(&bench);
+    assert!(bench.device.take_calls().contains(&Call::Reset));
+}
+
+#[test]
+fn interrupts_that_cannot_be_turned_off_fail_the_teardown() {
+    let bench = at_work();
+    bench
+        .device
+        .refuses
+        .lock()
+        .unwrap()
+        .push(Refusal::Disconnect);
+    let failed = bench.function.shut_down(soon(), &mut Phases::default());
+    assert!(failed.is_err());
+    assert_eq!(bench.device.connected(), 1);
+    bench
+        .function
+        .shut_down(soon(), &mut Phases::default())
+        .unwrap();
+    assert_eq!(bench.device.connected(), 0);
 }
