@@ -24,20 +24,32 @@ impl From<OwnedFd> for SharedEvent {
 impl SharedEvent {
     /// Adds 1 to the counter. A full one has told the other side already, and is left as it is: a write would
     /// wait for that side to read. One that fills it in between holds the caller up, until it reads or somebody
-    /// calls [`empty`](Self::empty).
+    /// calls [`let_go`](Self::let_go).
     pub fn signal(&self) {
+        if self.is_full() == Ok(false) {
+            let _ = (&self.0).write_all(&1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Lets whoever is held up in a signal go on: empties the counter, if it is full. One that only counts
+    /// signals is never full, and keeps what it has.
+    pub fn let_go(&self) {
+        if self.is_full() == Ok(true) {
+            self.empty();
+        }
+    }
+
+    fn is_full(&self) -> rustix::io::Result<bool> {
         let mut polled = [PollFd::new(&self.0, PollFlags::OUT)];
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        if poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::OUT) {
-            let _ = (&self.0).write_all(&1_u64.to_ne_bytes());
-        }
+        poll(&mut polled, Some(&now))?;
+        Ok(!polled[0].revents().contains(PollFlags::OUT))
     }
 
-    /// Takes what the counter has, without waiting: who waits to signal it goes on. Returns whether it had
-    /// something.
+    /// Takes what the counter has, without waiting. Returns whether it had something.
     pub fn empty(&self) -> bool {
         let mut counter = [0; 8];
         let into = &mut [IoSliceMut::new(&mut counter)];
@@ -86,9 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_in_a_write_goes_on_when_it_is_emptied() {
+    fn whoever_waits_in_a_write_is_let_go_and_a_counter_with_room_keeps_what_it_has() {
         let (event, mut theirs) = pair();
-        event.empty();
+        event.signal();
+        event.let_go();
+        assert_eq!(read(&theirs), 1);
         theirs.write_all(&FULL.to_ne_bytes()).unwrap();
         let (tell, told) = channel();
         let writer = std::thread::spawn(move || {
@@ -98,7 +112,7 @@ mod tests {
         });
         let by = std::time::Instant::now() + SOON;
         while told.try_recv().is_err() {
-            event.empty();
+            event.let_go();
             assert!(std::time::Instant::now() < by, "the writer waits for ever");
             std::thread::yield_now();
         }

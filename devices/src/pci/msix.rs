@@ -224,7 +224,7 @@ impl Msix {
     pub fn let_go(&self) {
         for vector in &self.vectors {
             if let Some(event) = &*vector.elsewhere.load() {
-                event.empty();
+                event.let_go();
             }
         }
     }

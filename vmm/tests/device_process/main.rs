@@ -209,6 +209,20 @@ fn an_eventfd_that_blocks_holds_up_neither_drive_nor_process() {
 }
 
 #[test]
+fn a_client_that_holds_the_process_up_in_a_signal_does_so_for_a_moment() {
+    let mut process = Process::start("held");
+    let mut driver = Driver::connect(&process);
+    driver.enable(0);
+    driver.make_queues();
+    driver.transfer(1, 0x9000, 0, 8);
+    if !driver.hold_up_a_signal(1) {
+        eprintln!("the process never wrote at the right moment: that it goes on is not tested");
+    }
+    driver.transfer(2, 0xA000, 0, 8);
+    assert_eq!(process.terminate(), 0);
+}
+
+#[test]
 fn clients_that_come_and_go_leave_no_descriptors_behind() {
     let process = Process::start("goes");
     let mut driver = Driver::connect(&process);

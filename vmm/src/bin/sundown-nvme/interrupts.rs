@@ -34,16 +34,18 @@ impl MsiRouter for Unrouted {
 pub struct Interrupts {
     pin: Arc<Pin>,
     msix: Arc<Msix>,
-    state: Mutex<State>,
+    /// Which vectors are connected.
+    connected: Mutex<Vec<bool>>,
+    /// Never held in a signal: whoever lets go takes it.
+    notices: Mutex<Notices>,
 }
 
-struct State {
-    /// Which vectors are connected.
-    connected: Vec<bool>,
+#[derive(Default)]
+struct Notices {
     /// What is signalled when the drive cannot be reset.
-    error: Option<SharedEvent>,
+    error: Option<Arc<SharedEvent>>,
     /// What is signalled before the process closes the connection.
-    request: Option<SharedEvent>,
+    request: Option<Arc<SharedEvent>>,
 }
 
 impl Interrupts {
@@ -53,11 +55,8 @@ impl Interrupts {
         Self {
             pin,
             msix,
-            state: Mutex::new(State {
-                connected,
-                error: None,
-                request: None,
-            }),
+            connected: Mutex::new(connected),
+            notices: Mutex::default(),
         }
     }
 
@@ -85,7 +84,7 @@ impl Interrupts {
 
     /// After a reset of the function: vectors that are connected fire once MSI-X is on again.
     pub fn after_reset(&self) {
-        for (vector, connected) in (0..).zip(&self.lock().connected) {
+        for (vector, connected) in (0..).zip(self.connected().iter()) {
             if *connected {
                 self.msix.set_masked(vector, false);
             }
@@ -94,28 +93,34 @@ impl Interrupts {
 
     /// Tells the client that the drive is in an error that it cannot recover from.
     pub fn report_error(&self) {
-        signal(self.lock().error.as_ref());
+        let error = self.notices().error.clone();
+        signal(error.as_ref());
     }
 
     /// Tells the client that the device is about to go.
     pub fn ask_for_release(&self) {
-        signal(self.lock().request.as_ref());
+        let request = self.notices().request.clone();
+        signal(request.as_ref());
     }
 
-    /// Lets threads go on that a client holds up in a signal to it.
+    /// Lets threads go on that a client holds up in a signal to it. Waits for none of them.
     pub fn let_go(&self) {
         self.msix.let_go();
         self.pin.let_go();
+        let notices = self.notices();
+        for event in [&notices.error, &notices.request].into_iter().flatten() {
+            event.let_go();
+        }
     }
 
     /// Forgets all that a client connected.
     pub fn disconnect(&self) {
         self.pin.disconnect();
-        let mut state = self.lock();
+        let mut connected = self.connected();
         for vector in 0..self.msix.vectors() {
-            self.disconnect_vector(&mut state, vector);
+            self.disconnect_vector(&mut connected, vector);
         }
-        (state.error, state.request) = (None, None);
+        *self.notices() = Notices::default();
     }
 
     fn set_pin(&self, request: IrqRequest) -> Result<(), Errno> {
@@ -143,31 +148,31 @@ impl Interrupts {
 
     fn set_vectors(&self, request: IrqRequest) -> Result<(), Errno> {
         let chosen: Vec<_> = request.selected().map(|vector| vector as u16).collect();
-        let mut state = self.lock();
+        let mut connected = self.connected();
         match (request.action, request.data) {
             (_, IrqData::Off) => {
                 for vector in 0..self.msix.vectors() {
-                    self.disconnect_vector(&mut state, vector);
+                    self.disconnect_vector(&mut connected, vector);
                 }
             }
             (IrqAction::Trigger, IrqData::Connect(events)) => {
                 for (vector, event) in chosen.into_iter().zip(events) {
                     self.msix.connect(vector, Some(event));
                     self.msix.set_masked(vector, false);
-                    if let Some(connected) = state.connected.get_mut(usize::from(vector)) {
+                    if let Some(connected) = connected.get_mut(usize::from(vector)) {
                         *connected = true;
                     }
                 }
             }
             (IrqAction::Trigger, IrqData::Disconnect) => {
                 for vector in chosen {
-                    self.disconnect_vector(&mut state, vector);
+                    self.disconnect_vector(&mut connected, vector);
                 }
             }
             (_, IrqData::Connect(_) | IrqData::Disconnect) => return Err(Errno::NOTSUP),
             (IrqAction::Mask | IrqAction::Unmask, _) => {
                 for vector in chosen {
-                    let connected = state.connected.get(usize::from(vector));
+                    let connected = connected.get(usize::from(vector));
                     let masked = request.action == IrqAction::Mask || connected != Some(&true);
                     self.msix.set_masked(vector, masked);
                 }
@@ -182,8 +187,8 @@ impl Interrupts {
     }
 
     /// What is signalled while it is disconnected becomes pending, and fires when it is connected again.
-    fn disconnect_vector(&self, state: &mut State, vector: u16) {
-        if let Some(connected) = state.connected.get_mut(usize::from(vector))
+    fn disconnect_vector(&self, connected: &mut [bool], vector: u16) {
+        if let Some(connected) = connected.get_mut(usize::from(vector))
             && std::mem::take(connected)
         {
             self.msix.set_masked(vector, true);
@@ -193,29 +198,39 @@ impl Interrupts {
 
     fn set_notice(&self, request: IrqRequest) -> Result<(), Errno> {
         let chosen = request.selected().next().is_some();
-        let mut state = self.lock();
+        let mut notices = self.notices();
         let notice = match request.index {
-            irq::ERR => &mut state.error,
-            _ => &mut state.request,
+            irq::ERR => &mut notices.error,
+            _ => &mut notices.request,
         };
         match (request.action, request.data) {
             (_, IrqData::Off) | (IrqAction::Trigger, IrqData::Disconnect) => *notice = None,
             (IrqAction::Trigger, IrqData::Connect(events)) => {
-                *notice = events.into_iter().next().map(SharedEvent::from);
+                let event = events.into_iter().next().map(SharedEvent::from);
+                *notice = event.map(Arc::new);
             }
-            (IrqAction::Trigger, _) if chosen => signal(notice.as_ref()),
+            (IrqAction::Trigger, _) if chosen => {
+                let event = notice.clone();
+                drop(notices);
+                signal(event.as_ref());
+            }
             (IrqAction::Trigger, _) => {}
             _ => return Err(Errno::NOTSUP),
         }
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connected(&self) -> MutexGuard<'_, Vec<bool>> {
+        let connected = self.connected.lock();
+        connected.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notices(&self) -> MutexGuard<'_, Notices> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn signal(event: Option<&SharedEvent>) {
+fn signal(event: Option<&Arc<SharedEvent>>) {
     if let Some(event) = event {
         event.signal();
     }

@@ -6,6 +6,7 @@ mod io_events;
 mod memory;
 mod pin;
 mod process;
+mod relief;
 mod served;
 
 use std::io::IsTerminal;

@@ -83,7 +83,7 @@ impl Pin {
     pub fn let_go(&self) {
         let trigger = self.lock().trigger.clone();
         if let Some(event) = trigger {
-            event.empty();
+            event.let_go();
         }
     }
 

@@ -53,7 +53,8 @@ pub fn run(
         page.watch(&controller)
             .context("starting the doorbells' thread")?;
     }
-    let served = ServedDrive::new(Arc::clone(&controller), memory, pin, page);
+    let served = ServedDrive::new(Arc::clone(&controller), memory, pin, page)
+        .context("starting the thread that relieves this one")?;
     let (listener, file) = api::server::bind(socket)?;
     info!(drive = controller.id(), socket = %file.path().display(), "serving");
     let outcome = serve(&served, &listener, stop);

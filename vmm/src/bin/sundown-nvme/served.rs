@@ -1,5 +1,6 @@
 //! The controller as a client sees it: regions, interrupts, memory and resets of a VFIO device.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use crate::interrupts::Interrupts;
 use crate::io_events;
 use crate::memory;
 use crate::pin::Pin;
+use crate::relief::Relief;
 
 /// How long the drive may take to come to rest and let go of memory when a client leaves.
 const REST_WITHIN: Duration = Duration::from_secs(10);
@@ -36,7 +38,8 @@ pub struct ServedDrive {
     memory: GuestMemory,
     pin: Arc<Pin>,
     /// None only for a controller without MSI-X, which there is not.
-    interrupts: Option<Interrupts>,
+    interrupts: Option<Arc<Interrupts>>,
+    relief: Relief,
     /// Sizes of the BARs in bytes.
     bars: [u64; 6],
     peer: Mutex<Option<PeerMemory>>,
@@ -46,23 +49,34 @@ pub struct ServedDrive {
 
 impl ServedDrive {
     /// Serves `controller`, whose guest memory is `memory` and whose pin ends at `pin`.
+    ///
+    /// # Errors
+    /// When the host gives no thread.
     pub fn new(
         controller: Arc<Controller>,
         memory: GuestMemory,
         pin: Arc<Pin>,
         page: Option<Arc<DoorbellPage>>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let msix = controller.msix();
-        let interrupts = msix.map(|msix| Interrupts::new(Arc::clone(&pin), Arc::clone(msix)));
-        Self {
+        let interrupts =
+            msix.map(|msix| Arc::new(Interrupts::new(Arc::clone(&pin), Arc::clone(msix))));
+        let held_up = interrupts.clone();
+        let relief = Relief::start(move || {
+            if let Some(interrupts) = &held_up {
+                interrupts.let_go();
+            }
+        })?;
+        Ok(Self {
             bars: bar_sizes(&*controller),
             controller,
             memory,
             pin,
             interrupts,
+            relief,
             peer: Mutex::default(),
             page,
-        }
+        })
     }
 
     /// Brings the drive to its state after power-on, with nothing under way.
@@ -135,6 +149,7 @@ impl Device for ServedDrive {
     }
 
     fn detach(&self) {
+        let _call = self.relief.begin();
         // An error is in the log; the next client finds a drive that becomes ready when it can. Once more, since a
         // client that holds a thread up in a signal may have done so again.
         let _ = self.rest(REST_WITHIN).or_else(|_| self.rest(REST_WITHIN));
@@ -152,6 +167,7 @@ impl Device for ServedDrive {
     }
 
     fn leave(&self) {
+        let _call = self.relief.begin();
         if let Some(interrupts) = &self.interrupts {
             interrupts.ask_for_release();
         }
@@ -175,6 +191,7 @@ impl Device for ServedDrive {
     }
 
     fn read(&self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        let _call = self.relief.begin();
         if index != region::CONFIG {
             self.controller.read_bar(index as u8, offset, data);
             return Ok(());
@@ -186,6 +203,7 @@ impl Device for ServedDrive {
     }
 
     fn write(&self, index: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        let _call = self.relief.begin();
         if index != region::CONFIG {
             let page = self.page.as_ref().filter(|_| index == region::BAR0);
             if !page.is_some_and(|page| page.ring(&self.controller, offset, data)) {
@@ -230,6 +248,7 @@ impl Device for ServedDrive {
     }
 
     fn set_irqs(&self, request: IrqRequest) -> Result<(), Errno> {
+        let _call = self.relief.begin();
         match &self.interrupts {
             Some(interrupts) => interrupts.set(request),
             None => Err(Errno::INVAL),
@@ -246,6 +265,7 @@ impl Device for ServedDrive {
     }
 
     fn reset(&self) -> Result<(), Errno> {
+        let _call = self.relief.begin();
         debug!("the client resets the drive");
         let rested = self.rest(RESET_WITHIN);
         if let Some(interrupts) = &self.interrupts {
@@ -263,6 +283,7 @@ impl Device for ServedDrive {
     }
 
     fn woken(&self, _: usize) {
+        let _call = self.relief.begin();
         self.pin.woken();
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use devices::shared_event::SharedEvent;
 use rustix::event::eventfd;
 use rustix::fs::OFlags;
 use vfio_user::protocol::{IoEventFd, RegionIoFds, command, region};
@@ -14,6 +17,10 @@ const SHADOW: u64 = 0xC000;
 const EVENT_INDEX: u64 = 0xD000;
 /// The most that an eventfd's counter holds.
 const FULL: u64 = u64::MAX - 1;
+/// An answer that takes longer had to wait for something.
+const HELD_UP: Duration = Duration::from_millis(50);
+/// The longest that is waited for the process to look at a counter.
+const MOST_SPINS: u32 = 4000;
 
 impl Driver {
     /// Doorbell Buffer Config.
@@ -76,6 +83,63 @@ impl Driver {
         let mut event = File::from(event);
         event.write_all(&FULL.to_ne_bytes()).unwrap();
         event
+    }
+
+    /// Has the process signal a vector, connected to an eventfd that blocks, and fills that at the very moment,
+    /// so that the process looks before and writes after. Tries until it was held up in the write, or for some
+    /// seconds. Returns whether it was. Panics where it stays so.
+    pub fn hold_up_a_signal(&mut self, vector: u32) -> bool {
+        let event = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        self.set_vector(vector, event.as_fd()).unwrap();
+        let flags = rustix::fs::fcntl_getfl(&event).unwrap();
+        rustix::fs::fcntl_setfl(&event, flags & !OFlags::NONBLOCK).unwrap();
+        let writer = File::from(event.try_clone().unwrap());
+        let counter = SharedEvent::from(event);
+        let by = Instant::now() + SOON;
+        for delay in (0..MOST_SPINS).step_by(37).cycle() {
+            // Room for one signal: the process's or ours.
+            counter.empty();
+            (&writer).write_all(&(FULL - 1).to_ne_bytes()).unwrap();
+            let (begun, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+            let answered_in = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !begun.load(Ordering::Acquire) {
+                        std::hint::spin_loop();
+                    }
+                    (0..delay).for_each(|_| std::hint::spin_loop());
+                    (&writer).write_all(&1_u64.to_ne_bytes()).unwrap();
+                    ended.store(true, Ordering::Release);
+                });
+                begun.store(true, Ordering::Release);
+                let begin = Instant::now();
+                let answer = self.trigger_vector(vector);
+                let answered_in = begin.elapsed();
+                // Ours waits where the process's came first.
+                while !ended.load(Ordering::Acquire) {
+                    counter.empty();
+                }
+                answer.map(|()| answered_in)
+            });
+            if answered_in.expect("an answer") > HELD_UP {
+                return true;
+            }
+            if Instant::now() > by {
+                break;
+            }
+        }
+        false
+    }
+
+    fn trigger_vector(&mut self, vector: u32) -> Result<(), Errno> {
+        let set = IrqSet {
+            argsz: 20,
+            flags: irq_set_flag::DATA_NONE | irq_set_flag::ACTION_TRIGGER,
+            index: irq::MSIX,
+            start: vector,
+            count: 1,
+        };
+        let irqs = command::DEVICE_SET_IRQS;
+        self.request(irqs, &[set.as_bytes()], &[]).map(drop)
     }
 
     /// Stores a doorbell in memory, if it has a place there. Says whether an eventfd was signalled for it.
