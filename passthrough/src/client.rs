@@ -133,11 +133,11 @@ pub trait Client: Send + Sync {
     fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError>;
 
     /// Maps an area that [`Client::region`] names, or a part of one, aligned to pages. A device that was brought back
-    /// by [`Client::revive`] has to be mapped anew.
+    /// by [`Client::revive`] has to be mapped anew. While it is gone, its mappings may read as all-ones.
     ///
     /// # Errors
     /// The host refuses: the area is reached by [`Client::read`] and [`Client::write`].
-    fn map(&self, region: u32, area: Area) -> io::Result<MmapRegion>;
+    fn map(&self, region: u32, area: Area) -> io::Result<Arc<MmapRegion>>;
 
     /// Has interrupts of `irq` from `first` on signal these eventfds, `None` for no signal. Turns the type on where
     /// it is off: MSI with as many vectors as there are `events`, since a device spreads its interrupts over all that

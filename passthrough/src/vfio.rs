@@ -18,6 +18,7 @@ mod host_path;
 mod interrupts;
 pub mod ioctls;
 mod leave;
+mod mappings;
 mod opening;
 mod regions;
 mod reset;

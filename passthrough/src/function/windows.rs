@@ -114,7 +114,7 @@ fn map(client: &dyn Client, layout: &Layout) -> Vec<Window> {
                 Ok(memory) => windows.push(Window {
                     bar: index,
                     offset: area.offset,
-                    memory: Arc::new(memory),
+                    memory,
                     slot: None,
                 }),
                 Err(why) => refused = Some((index, why)),

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, Weak};
 use arc_swap::ArcSwapOption;
 use devices::lifecycle::Deadline;
 use vfio_bindings::bindings::vfio::{VFIO_DEVICE_FLAGS_PCI, vfio_device_info, vfio_irq_info};
-use vm_memory::{FileOffset, MmapRegion};
+use vm_memory::MmapRegion;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::alarms::Alarm;
 use super::error::OpenError;
 use super::ioctls::{Record, Request};
+use super::mappings::Mappings;
 use super::opening::Opened;
 use super::regions::{self, Placed};
 use super::reset::{ResetMethod, ResetSet};
@@ -28,9 +29,8 @@ pub(super) const COMMAND_BUS_MASTER: u16 = 1 << 2;
 
 /// A device of the host, behind VFIO.
 ///
-/// When the host wants it back, because its driver is being unbound, it is gone from then on, and its descriptors are
-/// closed as soon as nobody uses them. What [`Client::map`] gave is such a use: until the last mapping is dropped,
-/// the host waits.
+/// When the host wants it back, because its driver is being unbound, it is gone from then on: what was mapped of it
+/// reads as all-ones, and its descriptors are closed as soon as no call uses them. Until then the host waits.
 pub struct VfioDevice {
     pub(super) this: Weak<VfioDevice>,
     pub(super) vfio: Arc<Vfio>,
@@ -48,6 +48,7 @@ pub struct VfioDevice {
     /// It cannot write to memory any more.
     pub(super) quiet: AtomicBool,
     pub(super) method: ResetMethod,
+    pub(super) mappings: Mappings,
     /// What the alarms of this device are known by.
     pub(super) alarms: Mutex<Vec<u64>>,
 }
@@ -119,6 +120,7 @@ impl VfioDevice {
             on: AtomicU8::new(0),
             quiet: AtomicBool::new(false),
             method,
+            mappings: Mappings::default(),
             alarms: Mutex::default(),
         });
         device.watch(&facts.alarms)?;
@@ -224,20 +226,13 @@ impl Client for VfioDevice {
             .map_err(|error| self.refused(format!("writing region {region} at {offset:#x}"), error))
     }
 
-    fn map(&self, region: u32, area: Area) -> io::Result<MmapRegion> {
+    fn map(&self, region: u32, area: Area) -> io::Result<Arc<MmapRegion>> {
         let opened = self.opened().map_err(io::Error::other)?;
-        let at = self.place(region, area.offset, area.size as usize)?;
+        let size = area.size as usize;
+        let at = self.place(region, area.offset, size)?;
         let region = self.region(region);
-        let mut protection = 0;
-        if region.readable {
-            protection |= libc::PROT_READ;
-        }
-        if region.writable {
-            protection |= libc::PROT_WRITE;
-        }
-        let file = FileOffset::from_arc(opened.file.clone(), at);
-        MmapRegion::build(Some(file), area.size as usize, protection, libc::MAP_SHARED)
-            .map_err(io::Error::other)
+        let access = (region.readable, region.writable);
+        self.mappings.map(&opened.file, at, size, access)
     }
 
     fn connect(

@@ -16,7 +16,7 @@ use super::opening::Opened;
 use super::reset::ResetMethod;
 use crate::client::{Client, ClientError, region};
 
-/// How long a device's mappings are waited for before somebody is told.
+/// How long a device's users are waited for before somebody is told.
 const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_NAP: Duration = Duration::from_millis(50);
@@ -43,9 +43,10 @@ impl VfioDevice {
         }
     }
 
-    /// Closes what the device has of the host, here and now. A mapping that is still there keeps its file open.
+    /// Closes what the device has of the host, here and now.
     pub(super) fn close(&self) {
         if let Some(opened) = self.part(RELEASED) {
+            self.mappings.blank();
             drop(opened);
             self.quiet.store(true, Ordering::Release);
         }
@@ -64,12 +65,15 @@ impl VfioDevice {
     }
 
     fn close_when_unused(&self, opened: Arc<Opened>) {
+        // The guest is the first to see it.
+        self.mappings.blank();
         match self.end_dma(&opened) {
             Ok(ended) => self.quiet.store(ended, Ordering::Release),
             Err(error) => warn!(device = self.name, "turning its bus mastering off: {error}"),
         }
         let (start, mut nap, mut told) = (Instant::now(), FIRST_NAP, false);
-        while Arc::strong_count(&opened) > 1 || Arc::strong_count(&opened.file) > 1 {
+        // Calls that are under way may map more of it.
+        while Arc::strong_count(&opened) > 1 || !self.mappings.blank() {
             sleep(nap);
             nap = (nap * 2).min(LONGEST_NAP);
             if !told && start.elapsed() > PATIENCE {

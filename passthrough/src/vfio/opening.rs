@@ -59,7 +59,7 @@ enum Hold {
 
 /// An open device. Its file goes before what holds it.
 pub(super) struct Opened {
-    pub(super) file: Arc<File>,
+    pub(super) file: File,
     hold: Hold,
 }
 
@@ -118,7 +118,7 @@ impl Vfio {
             .device(group.file.as_fd(), &name)
             .map_err(|error| OpenError::opening(device, &node_of(number), error))?;
         Ok(Opened {
-            file: Arc::new(file),
+            file,
             hold: Hold::Group(group),
         })
     }
@@ -233,7 +233,7 @@ impl Vfio {
         let file = open(node).map_err(|error| OpenError::opening(device, &shown, error))?;
         self.assign(device, file.as_fd())?;
         let opened = Opened {
-            file: Arc::new(file),
+            file,
             hold: Hold::Own {
                 assignment: self.host.assignment.clone(),
                 _space: space.clone(),

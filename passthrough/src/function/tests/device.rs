@@ -243,7 +243,7 @@ impl Client for Played {
         Ok(())
     }
 
-    fn map(&self, region: u32, area: Area) -> io::Result<MmapRegion> {
+    fn map(&self, region: u32, area: Area) -> io::Result<Arc<MmapRegion>> {
         let inside = |named: &Area| {
             named.offset <= area.offset && area.offset + area.size <= named.offset + named.size
         };
@@ -255,7 +255,9 @@ impl Client for Played {
         self.maps.fetch_add(1, Ordering::Relaxed);
         let call = Call::Map(region, area.offset, area.size);
         self.calls.lock().unwrap().push(call);
-        MmapRegion::new(area.size as usize).map_err(io::Error::other)
+        MmapRegion::new(area.size as usize)
+            .map(Arc::new)
+            .map_err(io::Error::other)
     }
 
     fn connect(
