@@ -63,15 +63,13 @@ impl Function {
         };
         let reset = move || {
             if let Err(failure) = function.reset_for_guest() {
-                warn!(device = %function.id, "the reset that the guest asked for: {failure}");
-                function.lose();
+                function.fail_reset(&failure);
             }
             function.end_reset(&mut locked(&function.guest_reset.running));
         };
         let thread = thread::Builder::new().name("function-reset".to_owned());
         if let Err(failure) = thread.spawn(reset) {
-            warn!(device = %self.id, "the guest asked for a reset, and there is no thread for it: {failure}");
-            self.lose();
+            self.fail_reset(&failure);
             self.end_reset(&mut running);
         }
     }
@@ -82,6 +80,15 @@ impl Function {
         drop(registers);
         *running = false;
         self.guest_reset.ended.notify_all();
+    }
+
+    fn fail_reset(&self, failure: &dyn std::error::Error) {
+        let reason = format!("the reset that the guest asked for failed: {failure}");
+        warn!(device = %self.id, "{reason}");
+        self.lose();
+        if let Some(observer) = self.observer.get() {
+            observer.gone(&reason);
+        }
     }
 
     fn reset_for_guest(&self) -> Result<(), ClientError> {

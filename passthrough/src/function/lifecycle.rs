@@ -58,6 +58,7 @@ impl Function {
             .map_err(told)?;
         phases.run("re-arm", || self.re_arm(by))?;
         self.lost.store(false, Ordering::Release);
+        self.warned.store(false, Ordering::Release);
         self.acts.begin_anew();
         Ok(())
     }

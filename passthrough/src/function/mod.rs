@@ -37,16 +37,16 @@ mod tests;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use devices::direct_map::GuestMapper;
 use devices::guest_acts::ActLog;
 use devices::interrupt::{MsiRouter, ResampledLine};
 use devices::io_event::IoEvents;
 use devices::pci::{Attachment, IntxPin};
-use tracing::warn;
+use tracing::{debug, warn};
 
-use crate::client::{Client, ClientError, IrqType};
+use crate::client::{Client, ClientError, IrqType, Observer};
 use guest_reset::GuestReset;
 use interrupts::{Interrupts, Pin};
 use layout::Layout;
@@ -153,6 +153,9 @@ pub struct Function {
     lost: AtomicBool,
     /// Bus mastering was turned off by a reset or a teardown, and read back so; the guest has not turned it on since.
     quiesced: AtomicBool,
+    /// Something was refused since the last teardown, and the user told.
+    warned: AtomicBool,
+    observer: OnceLock<Arc<dyn Observer>>,
     acts: ActLog,
     own: Weak<Self>,
 }
@@ -199,6 +202,8 @@ impl Function {
             guest_reset: GuestReset::default(),
             lost: AtomicBool::new(false),
             quiesced: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
+            observer: OnceLock::new(),
             acts: ActLog::default(),
             own: own.clone(),
             client,
@@ -215,6 +220,12 @@ impl Function {
     /// The device.
     pub fn client(&self) -> &Arc<dyn Client> {
         &self.client
+    }
+
+    /// Has `observer` told of a device that is lost although it is there: a reset that the guest asked for has failed.
+    /// The first one stays.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        let _ = self.observer.set(observer);
     }
 
     /// Makes all reads all-ones until the device has been through a teardown: it is gone, and one that comes back
@@ -251,7 +262,11 @@ impl Function {
             ClientError::Gone { .. } | ClientError::TimedOut { .. } => self.lose(),
             ClientError::Refused { .. } => {}
         }
-        warn!(device = %self.id, "{failure}");
+        // A guest can repeat itself.
+        match self.warned.swap(true, Ordering::AcqRel) {
+            false => warn!(device = %self.id, "{failure}"),
+            true => debug!(device = %self.id, "{failure}"),
+        }
     }
 }
 

@@ -155,3 +155,49 @@ proptest! {
         }
     }
 }
+
+/// Several vCPUs that change interrupts and reset the function at once, while BARs are placed.
+#[test]
+fn threads_that_write_at_once_end_in_order() {
+    let bench = Bench::new();
+    let vcpu = |seed: u32| {
+        let mut state = seed;
+        let mut draw = |limit: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % limit
+        };
+        for _ in 0..2000 {
+            let (vector, bit) = (u64::from(draw(VECTORS.into())), draw(2));
+            match draw(16) {
+                0 => bench.write(MSIX, bit << 31 | draw(2) << 30),
+                1 => bench.write(MSI, bit << 16 | 3 << 20),
+                2 => bench.write16(super::COMMAND, (draw(2) << 10 | bit << 2 | 2) as u16),
+                3 if draw(8) == 0 => bench.write(EXPRESS + 8, 1 << 15),
+                4 => drop(bench.read_bar32(0, PENDING)),
+                5 => drop(
+                    bench
+                        .device
+                        .signal(crate::client::IrqType::Msix, vector as u32),
+                ),
+                _ => bench.write_bar32(0, TABLE + vector * 16 + 12, bit),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for seed in 1..4 {
+            scope.spawn(move || vcpu(seed));
+        }
+        for turn in 0..200_u64 {
+            let at = (turn % 3 != 0).then_some(vm_memory::GuestAddress(turn << 32));
+            bench.function.placed(0, at);
+        }
+    });
+    let by = Deadline::after(std::time::Duration::from_secs(20));
+    let ended = bench.function.shut_down(by, &mut Phases::default());
+    ended.unwrap();
+    assert_eq!(bench.device.connected(), 0);
+    assert!(!bench.line.is_connected());
+    assert_eq!(bench.device.command(), 2);
+    assert_eq!(bench.mapper.now(), []);
+    assert!(bench.function.is_quiet());
+}

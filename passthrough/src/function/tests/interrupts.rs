@@ -114,6 +114,26 @@ fn an_interrupt_that_comes_while_its_vector_is_masked_is_pending_and_fires_once(
 }
 
 #[test]
+fn what_was_pending_is_forgotten_where_the_type_is_turned_off() {
+    let bench = ready();
+    fill(&bench, 3);
+    bench.write(MSIX, ENABLE);
+    set_masked(&bench, 3, true);
+    bench.device.signal(MsixIrq, 3);
+    assert_eq!(bench.read_bar32(0, PENDING), 1 << 3);
+    bench.write(MSIX, 0);
+    assert_eq!(bench.read_bar32(0, PENDING), 0);
+    bench.write(MSIX, ENABLE);
+    assert_eq!(
+        bench.device.connected(),
+        0,
+        "masked, and not in use any more"
+    );
+    set_masked(&bench, 3, false);
+    assert_eq!(bench.router.taken(3), 0);
+}
+
+#[test]
 fn the_whole_function_is_masked_and_unmasked_by_a_call_each() {
     let bench = ready();
     for vector in [0, 1, 2, 3, 6] {

@@ -1,6 +1,7 @@
 //! Resets: of the guest's asking, and in a teardown.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use devices::guest_acts::Act;
@@ -10,6 +11,7 @@ use devices::pci::{Attachment, Decode, PciFunction};
 use super::device::*;
 use super::{Bench, COMMAND, MASTER, MEMORY};
 use crate::client::IrqType::{Intx, Msix as MsixIrq};
+use crate::client::Observer;
 
 const FLR: u32 = 1 << 15;
 const ENABLE: u32 = 1 << 31;
@@ -29,6 +31,20 @@ fn wait(bench: &Bench) {
 
 fn names(phases: &Phases) -> Vec<&'static str> {
     phases.as_slice().iter().map(|phase| phase.name).collect()
+}
+
+/// Why the device was said to be gone.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Observer for Told {
+    fn gone(&self, reason: &str) {
+        self.0.lock().unwrap().push(reason.to_owned());
+    }
+
+    fn back(&self) {}
+
+    fn warn(&self, _message: &str) {}
 }
 
 /// A driver at work: BARs placed, a vector open.
@@ -98,6 +114,8 @@ fn a_reset_of_the_bus_above_does_the_same() {
 fn a_reset_that_fails_leaves_no_device_until_a_teardown() {
     let bench = at_work();
     bench.device.reset_errors.lock().unwrap().push(libc::EIO);
+    let told = Arc::<Told>::default();
+    bench.function.observe(told.clone());
     bench.function.bus_reset();
     // The teardown waits for it.
     let mut phases = Phases::default();
@@ -110,6 +128,9 @@ fn a_reset_that_fails_leaves_no_device_until_a_teardown() {
         .filter(|name| **name != "guest-reset")
         .collect();
     assert_eq!(own, [&"revive", &"quiesce", &"reset", &"re-arm"]);
+    let told = told.0.lock().unwrap();
+    let asked = |reason: &String| reason.contains("the guest asked for");
+    assert!(told.len() == 1 && told.iter().all(asked), "{told:?}");
     assert_eq!(bench.read(0), 0xA808_144D);
 }
 
