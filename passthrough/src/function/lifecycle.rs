@@ -65,7 +65,7 @@ impl Function {
 
     /// Brings a device back that is gone, or was and has been brought back without what the guest did to it.
     fn revive(&self, by: Deadline) -> Result<(), ShutdownError> {
-        self.windows.take_all_out();
+        self.windows.release();
         self.client.revive(by).map_err(told)?;
         self.windows.map_anew(&*self.client, &self.layout);
         Ok(())

@@ -4,10 +4,11 @@
 //! pages of the MSI-X table and of its pending bits, which are the function's own.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use devices::direct_map::{GuestMapper, MapSlot};
-use tracing::warn;
+use tracing::{debug, warn};
 use vm_memory::{GuestAddress, MmapRegion};
 
 use crate::client::{Area, Client};
@@ -27,6 +28,8 @@ struct Window {
 pub(super) struct Windows {
     mapper: Arc<dyn GuestMapper>,
     windows: Mutex<Vec<Window>>,
+    /// The machine refused a mapping: a guest can ask for another one as often as it likes.
+    warned: AtomicBool,
 }
 
 impl Windows {
@@ -35,6 +38,7 @@ impl Windows {
         Self {
             mapper,
             windows: Mutex::new(map(client, layout)),
+            warned: AtomicBool::new(false),
         }
     }
 
@@ -47,6 +51,9 @@ impl Windows {
                 let at = GuestAddress(at.0 + window.offset);
                 match self.mapper.map(at, &window.memory) {
                     Ok(slot) => window.slot = Some(slot),
+                    Err(why) if self.warned.swap(true, Ordering::Relaxed) => {
+                        debug!(bar, offset = window.offset, "a BAR cannot be mapped: {why}");
+                    }
                     Err(why) => warn!(
                         bar,
                         offset = window.offset,
@@ -64,20 +71,20 @@ impl Windows {
         }
     }
 
-    /// Maps the device anew, which was gone and is another one now. Nothing of it is in the guest.
+    /// Maps the device anew: it was gone, may be another one now, and its mappings were released.
     pub(super) fn map_anew(&self, client: &dyn Client, layout: &Layout) {
         let anew = map(client, layout);
+        locked(&self.windows).extend(anew);
+    }
+
+    /// Gives all mappings back, in the guest and of the host.
+    pub(super) fn release(&self) {
         let mut windows = locked(&self.windows);
         for window in windows.iter_mut() {
             self.take_out(window);
         }
-        *windows = anew;
-    }
-
-    /// Gives everything back.
-    pub(super) fn release(&self) {
-        self.take_all_out();
-        locked(&self.windows).clear();
+        // One that the guest still has stays mapped.
+        windows.retain(|window| window.slot.is_some());
     }
 
     fn take_out(&self, window: &mut Window) {

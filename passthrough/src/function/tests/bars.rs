@@ -198,3 +198,22 @@ fn a_read_that_nobody_answers_ends_the_device_for_this_boot() {
     assert_eq!(bench.read(0), u32::MAX);
     assert_eq!(bench.function.decoded_bars(), []);
 }
+
+#[test]
+fn a_mapping_that_the_machine_does_not_take_away_stays_the_only_one() {
+    let bench = Bench::new();
+    let root = root(&bench);
+    program(&root, BAR0);
+    bench.mapper.keeps.store(true, Ordering::Relaxed);
+    program(&root, BAR0 + 0x10_0000);
+    assert_eq!(bench.mapper.now(), [(BAR3, 0x1_0000), (BAR0, 0x2000)]);
+    // Accesses at the new place reach the device.
+    let mut data = [0; 2];
+    assert!(root.read(GuestAddress(BAR0 + 0x10_0002), &mut data));
+    assert_eq!(data, [2, 3]);
+    bench.function.release();
+    assert_eq!(bench.mapper.now().len(), 2);
+    bench.mapper.keeps.store(false, Ordering::Relaxed);
+    bench.function.release();
+    assert_eq!(bench.mapper.now(), []);
+}

@@ -81,6 +81,8 @@ pub(super) enum Mapped {
 pub(super) struct Mapper {
     next: AtomicU32,
     pub(super) refuses: AtomicBool,
+    /// Refuses to take mappings away.
+    pub(super) keeps: AtomicBool,
     slots: Mutex<BTreeMap<u32, (u64, u64)>>,
     pub(super) calls: Mutex<Vec<Mapped>>,
 }
@@ -115,6 +117,9 @@ impl GuestMapper for Mapper {
     }
 
     fn unmap(&self, slot: MapSlot) -> io::Result<()> {
+        if self.keeps.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
         let (at, size) = self.slots.lock().unwrap().remove(&slot.0).expect("mapped");
         self.calls.lock().unwrap().push(Mapped::Gone(at, size));
         Ok(())
