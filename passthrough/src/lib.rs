@@ -7,6 +7,7 @@
 pub mod client;
 pub mod function;
 pub mod vfio;
+pub mod vfio_user;
 
 pub use client::{Area, Client, ClientError, IrqType, Observer, Region};
 pub use function::{Function, FunctionConfig, FunctionError, Machine};

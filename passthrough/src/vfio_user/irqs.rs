@@ -1,0 +1,142 @@
+//! DEVICE_SET_IRQS: interrupts connected to eventfds, masked, and switched off.
+
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use vfio_user::protocol::{IrqSet, command, irq, irq_set_flag as flag};
+use zerocopy::IntoBytes;
+
+use super::description;
+use super::link::Link;
+use super::session::Session;
+use crate::client::{ClientError, IrqType};
+
+/// Most descriptors that the kernel passes in one message.
+const MOST_DESCRIPTORS: u32 = 253;
+
+fn set(flags: u32, index: u32, range: Range<u32>) -> IrqSet {
+    IrqSet {
+        argsz: size_of::<IrqSet>() as u32,
+        flags,
+        index,
+        start: range.start,
+        count: range.end - range.start,
+    }
+}
+
+fn ask(
+    link: &Link,
+    session: &Arc<Session>,
+    set: &IrqSet,
+    events: &[BorrowedFd<'_>],
+    doing: &str,
+) -> Result<(), ClientError> {
+    let request = (command::DEVICE_SET_IRQS, &[set.as_bytes()][..]);
+    link.ask(session, request, events, link.due(), doing)?;
+    Ok(())
+}
+
+/// Connects interrupts from `first` on, as many in a message as the server takes. `unheard` stands in for those
+/// without a signal where the server knows none.
+pub fn connect(
+    link: &Link,
+    session: &Arc<Session>,
+    irq: IrqType,
+    first: u32,
+    events: &[Option<BorrowedFd<'_>>],
+    unheard: BorrowedFd<'_>,
+) -> Result<(), ClientError> {
+    let most = session.server.descriptors().clamp(1, MOST_DESCRIPTORS) as usize;
+    let mut at = first;
+    // Runs of those with a signal, and of those without.
+    for run in events.chunk_by(|one, other| one.is_some() == other.is_some()) {
+        for events in run.chunks(most) {
+            let range = at..at + events.len() as u32;
+            if let Err(error) = connect_some(link, session, irq, range.clone(), events, unheard) {
+                if matches!(error, ClientError::Refused { .. }) {
+                    // None is to be connected anew.
+                    let before = first..range.start;
+                    silence(link, session, irq, before, unheard, most);
+                }
+                return Err(error);
+            }
+            at = range.end;
+        }
+    }
+    Ok(())
+}
+
+fn silence(
+    link: &Link,
+    session: &Arc<Session>,
+    irq: IrqType,
+    range: Range<u32>,
+    unheard: BorrowedFd<'_>,
+    most: usize,
+) {
+    let mut at = range.start;
+    while at < range.end {
+        let end = range.end.min(at + most as u32);
+        let nothing = vec![None; (end - at) as usize];
+        // A server that refused once may again; there is nothing else to be done.
+        let _ = connect_some(link, session, irq, at..end, &nothing, unheard);
+        at = end;
+    }
+}
+
+/// Connects a range of which all or none have a signal.
+fn connect_some(
+    link: &Link,
+    session: &Arc<Session>,
+    irq: IrqType,
+    range: Range<u32>,
+    events: &[Option<BorrowedFd<'_>>],
+    unheard: BorrowedFd<'_>,
+) -> Result<(), ClientError> {
+    let flags = flag::DATA_EVENTFD | flag::ACTION_TRIGGER;
+    let set = set(flags, description::index(irq), range);
+    let fds: Vec<_> = events.iter().flatten().copied().collect();
+    let doing = "connecting its interrupts";
+    match ask(link, session, &set, &fds, doing) {
+        // No descriptor at all means that there is no signal, by the protocol; not to every server.
+        Err(ClientError::Refused { .. }) if fds.is_empty() => {
+            let unheard = vec![unheard; events.len()];
+            ask(link, session, &set, &unheard, doing)
+        }
+        other => other,
+    }
+}
+
+/// Switches a type off.
+pub fn disconnect(link: &Link, session: &Arc<Session>, irq: IrqType) -> Result<(), ClientError> {
+    let flags = flag::DATA_NONE | flag::ACTION_TRIGGER;
+    let set = set(flags, description::index(irq), 0..0);
+    ask(link, session, &set, &[], "switching its interrupts off")
+}
+
+/// Masks or unmasks the pin. Nobody waits for it: a vCPU asks.
+pub fn set_pin_masked(
+    link: &Link,
+    session: &Arc<Session>,
+    masked: bool,
+) -> Result<(), ClientError> {
+    let action = match masked {
+        true => flag::ACTION_MASK,
+        false => flag::ACTION_UNMASK,
+    };
+    let set = set(flag::DATA_NONE | action, irq::INTX, 0..1);
+    let request = (command::DEVICE_SET_IRQS, &[set.as_bytes()][..]);
+    link.post(session, request, "a change of its pin's mask")
+}
+
+/// Has the server look at `event`, and unmask the pin when it is signalled; `None` ends that.
+pub fn unmask_by(
+    link: &Link,
+    session: &Arc<Session>,
+    event: Option<BorrowedFd<'_>>,
+) -> Result<(), ClientError> {
+    let set = set(flag::DATA_EVENTFD | flag::ACTION_UNMASK, irq::INTX, 0..1);
+    let fds: Vec<_> = event.into_iter().collect();
+    ask(link, session, &set, &fds, "having its pin unmasked")
+}

@@ -1,0 +1,216 @@
+//! The thread of a connection: it reads all that the server sends, and while the server is gone, tries to come to it
+//! again.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tracing::{debug, warn};
+use vfio_user::client::Reader;
+use vfio_user::wire::WireError;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::OpenError;
+use super::borrowed_event::borrow;
+use super::candidate::{Candidate, Found};
+use super::description::Description;
+use super::irqs;
+use super::link::{End, Link};
+use super::session::Session;
+
+/// Messages taken before anything else is looked at.
+const BURST: usize = 64;
+/// Between two attempts to reconnect: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a process may take to end that is to make room for the one that has come in its place.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+/// What the thread does until the link is released.
+pub fn run(link: &Link, description: &Description, mut session: Arc<Session>, mut reader: Reader) {
+    loop {
+        serve(link, &session, &mut reader);
+        drop(reader);
+        drop(session);
+        match reconnect(link, description) {
+            Some(there) => (session, reader) = there,
+            None => return,
+        }
+    }
+}
+
+/// Reads until the session ends.
+fn serve(link: &Link, session: &Arc<Session>, reader: &mut Reader) {
+    loop {
+        let resample = {
+            let state = link.lock();
+            if !state.has(session) {
+                return;
+            }
+            state.resample.clone()
+        };
+        let ready = match wait(link, reader, resample.as_deref()) {
+            Ok(ready) => ready,
+            Err(errno) => {
+                let reason = format!("waiting for the server: {errno}");
+                return link.end(session, End::Left(reason));
+            }
+        };
+        if ready[0] {
+            let _ = link.wake.read();
+        }
+        if let Some(resample) = resample.filter(|_| ready[2])
+            && resample.read().is_ok()
+        {
+            // One that fails is gone, which is seen above.
+            let _ = irqs::set_pin_masked(link, session, false);
+        }
+        for _ in 0..BURST {
+            match reader.turn(&link.memory) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return link.end(session, end(&error)),
+            }
+        }
+    }
+}
+
+fn end(error: &WireError) -> End {
+    match error {
+        WireError::Closed => End::Left("the server has closed the connection, or has died".into()),
+        WireError::Truncated => End::Left("the server has died within a message".into()),
+        WireError::TooSlow(what) => End::Hung(format!("the server did not {what} in time")),
+        error => End::Left(format!("the server makes no sense: {error}")),
+    }
+}
+
+/// Which of the link's eventfd, the server and the pin's eventfd are to be looked at.
+fn wait(link: &Link, reader: &Reader, resample: Option<&EventFd>) -> Result<[bool; 3], Errno> {
+    let wake = borrow(&link.wake);
+    let mut polled = vec![
+        PollFd::from_borrowed_fd(wake, PollFlags::IN),
+        PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN),
+    ];
+    polled.extend(resample.map(|event| PollFd::from_borrowed_fd(borrow(event), PollFlags::IN)));
+    let left = (reader.due()).map(|due| due.saturating_duration_since(Instant::now()));
+    let timeout = left.map(|left| Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    });
+    match poll(&mut polled, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(errno) => return Err(errno),
+    }
+    let ready = |place: usize| {
+        let fd: Option<&PollFd<'_>> = polled.get(place);
+        fd.is_some_and(|fd| !fd.revents().is_empty())
+    };
+    Ok([ready(0), ready(1), ready(2)])
+}
+
+/// Tries until the server is back with the same device, or the link is released: then there is nothing.
+fn reconnect(link: &Link, description: &Description) -> Option<(Arc<Session>, Reader)> {
+    let mut pause = FIRST_PAUSE;
+    let mut warned = None;
+    loop {
+        let by = Instant::now() + pause;
+        let mut state = link.lock();
+        while !state.released && !(state.told && (state.urgent || by <= Instant::now())) {
+            let look = by.max(Instant::now() + FIRST_PAUSE);
+            state = link.wait(state, look);
+        }
+        if state.released {
+            return None;
+        }
+        state.urgent = false;
+        state.begun += 1;
+        drop(state);
+        let attempted = attempt(link, description);
+        let mut state = link.lock();
+        (state.attempt, state.ended) = (None, state.ended + 1);
+        match attempted {
+            Ok((session, reader)) => {
+                state.trouble = None;
+                drop(state);
+                debug!(socket = link.name, "the server is back");
+                link.observer.back();
+                let session = Arc::new(session);
+                link.begin(Arc::clone(&session));
+                return Some((session, reader));
+            }
+            Err(error) => {
+                let trouble = error.to_string();
+                state.trouble = Some(trouble.clone());
+                let released = state.released;
+                drop(state);
+                link.tell();
+                if !released && worth_a_warning(&error) && warned.as_ref() != Some(&trouble) {
+                    warn!(socket = link.name, trouble, "reconnecting");
+                    link.observer.warn(&trouble);
+                    warned = Some(trouble);
+                }
+            }
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Servers that are not there yet are what is to be expected.
+fn worth_a_warning(error: &OpenError) -> bool {
+    !matches!(
+        error,
+        OpenError::Absent(_)
+            | OpenError::NobodyListens(_)
+            | OpenError::Crowded(_)
+            | OpenError::Left { .. }
+            | OpenError::Silent { .. }
+    )
+}
+
+fn attempt(link: &Link, description: &Description) -> Result<(Session, Reader), OpenError> {
+    let keep = |socket: std::os::unix::net::UnixStream| {
+        let mut state = link.lock();
+        if state.released {
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        } else {
+            state.attempt = Some(socket);
+        }
+    };
+    let candidate = Candidate::connect(&link.path, link.options.request_timeout, keep)?;
+    let found = candidate.find()?;
+    if let Some(difference) = description.difference(&found.description) {
+        return Err(OpenError::Unusable {
+            socket: link.path.clone(),
+            what: format!("it is not the one that was there before: {difference}"),
+        });
+    }
+    make_room(link, &found)?;
+    found.give(&link.memory)
+}
+
+/// A process that had guest memory before must have ended, or be the one that comes again: two would write to it.
+fn make_room(link: &Link, found: &Found) -> Result<(), OpenError> {
+    let holders = link.lock().holders.clone();
+    let coming = found.process();
+    for holder in &holders {
+        let same = holder.pid() == coming.pid();
+        let ended = match (holder.is_known(), link.options.fence && !same) {
+            (true, true) => holder.kill(END_WITHIN),
+            (true, false) => holder.has_ended(Duration::ZERO),
+            (false, _) => holder.has_left(),
+        };
+        if link.memory.is_shared() && !ended && !same {
+            return Err(OpenError::Unusable {
+                socket: link.path.clone(),
+                what: format!(
+                    "process {}, which served it before, still has the guest's memory: end it",
+                    holder.pid()
+                ),
+            });
+        }
+    }
+    link.lock().holders = vec![Arc::clone(coming)];
+    Ok(())
+}

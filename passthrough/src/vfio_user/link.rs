@@ -1,0 +1,344 @@
+//! The way to a server: there, gone, or given back. Requests of any thread go through it, and whoever sees that a
+//! server does not answer, or has died, says so here, once.
+//!
+//! ```text
+//! there ── a deadline missed, a message that makes no sense, the end of the connection ──> gone
+//! gone ── the same device again, guest memory given to it ──> there
+//! either ── release ──> released
+//! ```
+
+use std::fmt::Display;
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use vfio_user::client::{ClientError as WireClientError, Reply};
+use vfio_user::wire::WireError;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::guest_memory::ServedMemory;
+use super::process::ServerProcess;
+use super::session::Session;
+use super::{UserOptions, in_words};
+use crate::client::{ClientError, Observer};
+
+/// How long a process that was killed may take to end.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+/// See the module's header.
+pub struct Link {
+    /// The socket, as the user named it.
+    pub name: String,
+    pub path: PathBuf,
+    pub options: UserOptions,
+    pub memory: ServedMemory,
+    pub observer: Arc<dyn Observer>,
+    state: Mutex<State>,
+    /// The state has changed.
+    changed: Condvar,
+    /// Wakes the thread that reads.
+    pub wake: EventFd,
+}
+
+/// What a [`Link`]'s lock keeps.
+pub struct State {
+    session: Option<Arc<Session>>,
+    /// Why there is none.
+    reason: String,
+    /// The observer knows that it is gone.
+    pub told: bool,
+    pub released: bool,
+    /// No call waits beyond this.
+    bound: Option<Instant>,
+    /// Processes that had guest memory, and may have it still.
+    pub holders: Vec<Arc<ServerProcess>>,
+    /// What unmasks the pin when it is signalled, where the server does not look itself.
+    pub resample: Option<Arc<EventFd>>,
+    /// Interrupt types that are on, by their numbers.
+    pub connected: [bool; 3],
+    /// Attempts to reconnect: begun and ended.
+    pub begun: u64,
+    pub ended: u64,
+    /// The connection of the one under way.
+    pub attempt: Option<UnixStream>,
+    /// The next one is not to wait.
+    pub urgent: bool,
+    /// Why the last one failed.
+    pub trouble: Option<String>,
+}
+
+/// Why a session ended.
+pub enum End {
+    /// It did not do its part in time.
+    Hung(String),
+    /// It left, or said what makes no sense.
+    Left(String),
+}
+
+impl Link {
+    /// A link that is not there yet.
+    ///
+    /// # Errors
+    /// When the host gives no descriptor.
+    pub fn new(
+        path: PathBuf,
+        options: UserOptions,
+        memory: ServedMemory,
+        observer: Arc<dyn Observer>,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            name: path.display().to_string(),
+            path,
+            options,
+            memory,
+            observer,
+            state: Mutex::new(State {
+                session: None,
+                reason: "the server was not connected to yet".into(),
+                told: true,
+                released: false,
+                bound: None,
+                holders: Vec::new(),
+                resample: None,
+                connected: [false; 3],
+                begun: 0,
+                ended: 0,
+                attempt: None,
+                urgent: false,
+                trouble: None,
+            }),
+            changed: Condvar::new(),
+            wake: EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?,
+        })
+    }
+
+    /// The connection, if there is one.
+    pub fn session(&self) -> Result<Arc<Session>, ClientError> {
+        let state = self.lock();
+        match &state.session {
+            Some(session) => Ok(Arc::clone(session)),
+            None => Err(self.gone_because(&state)),
+        }
+    }
+
+    /// Why there is none.
+    pub fn gone(&self) -> Option<String> {
+        let state = self.lock();
+        state.session.is_none().then(|| state.reason.clone())
+    }
+
+    /// Bounds all calls from now on.
+    pub fn bound(&self, by: Option<Instant>) {
+        self.lock().bound = by;
+    }
+
+    /// By when a call that begins now must have its answer.
+    pub fn due(&self) -> Instant {
+        let by = Instant::now() + self.options.request_timeout;
+        self.lock().bound.map_or(by, |bound| bound.min(by))
+    }
+
+    /// Sends a command and waits for its reply until `by`.
+    ///
+    /// # Errors
+    /// Where the server refuses. It is gone where it does not answer.
+    pub fn ask(
+        &self,
+        session: &Arc<Session>,
+        (command, payload): (u16, &[&[u8]]),
+        descriptors: &[BorrowedFd<'_>],
+        by: Instant,
+        doing: impl Display,
+    ) -> Result<Reply, ClientError> {
+        let began = Instant::now();
+        let reply = (session.requests).request(command, payload, descriptors, by);
+        reply.map_err(|error| self.failed(session, error, began, by, &doing))
+    }
+
+    /// Sends a command that wants no reply.
+    ///
+    /// # Errors
+    /// The server is gone.
+    pub fn post(
+        &self,
+        session: &Arc<Session>,
+        (command, payload): (u16, &[&[u8]]),
+        doing: impl Display,
+    ) -> Result<(), ClientError> {
+        let (began, by) = (Instant::now(), self.due());
+        let posted = session.requests.post(command, payload, &[], by);
+        posted.map_err(|error| self.failed(session, error, began, by, &doing))
+    }
+
+    /// A reply that is none to what was asked: nothing that such a server says can be relied on.
+    pub fn nonsense(&self, session: &Arc<Session>, doing: impl Display) -> ClientError {
+        let reason = format!("the server's answer to {doing} makes no sense");
+        self.end(session, End::Left(reason));
+        self.gone_error()
+    }
+
+    fn failed(
+        &self,
+        session: &Arc<Session>,
+        error: WireClientError,
+        began: Instant,
+        by: Instant,
+        doing: &dyn Display,
+    ) -> ClientError {
+        let device = self.name.clone();
+        match error {
+            WireClientError::Refused { errno, .. } => ClientError::Refused {
+                device,
+                doing: doing.to_string(),
+                source: errno.into(),
+            },
+            WireClientError::TimedOut { .. } | WireClientError::Wire(WireError::TooSlow(_)) => {
+                let after = by.saturating_duration_since(began);
+                let within = in_words(after);
+                let reason = format!("the server did not answer {doing} within {within}");
+                self.end(session, End::Hung(reason));
+                ClientError::TimedOut {
+                    device,
+                    doing: doing.to_string(),
+                    after,
+                }
+            }
+            error => {
+                self.end(session, End::Left(format!("{doing}: {error}")));
+                self.gone_error()
+            }
+        }
+    }
+
+    /// The connection has ended. The first to say so says why; calls under way fail at once.
+    pub fn end(&self, session: &Arc<Session>, end: End) {
+        let (hung, reason) = match end {
+            End::Hung(reason) => (true, reason),
+            End::Left(reason) => (false, reason),
+        };
+        {
+            let mut state = self.lock();
+            let present = state.session.as_ref();
+            if !present.is_some_and(|present| Arc::ptr_eq(present, session)) {
+                return;
+            }
+            (state.session, state.resample) = (None, None);
+            (state.reason, state.trouble) = (reason.clone(), None);
+            (state.connected, state.told) = ([false; 3], false);
+        }
+        session.requests.close();
+        if hung && self.options.fence {
+            session.process.kill(Duration::ZERO);
+        }
+        self.observer.gone(&reason);
+        self.lock().told = true;
+        self.changed.notify_all();
+        // Its counter is never full: the thread empties it.
+        let _ = self.wake.write(1);
+    }
+
+    /// The connection is there.
+    pub fn begin(&self, session: Arc<Session>) {
+        let mut state = self.lock();
+        if !state.released {
+            state.session = Some(session);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Ends all for good; what was under way fails.
+    pub fn release(&self) {
+        let (session, attempt) = {
+            let mut state = self.lock();
+            state.released = true;
+            state.reason = "it was given back".into();
+            state.holders.clear();
+            (state.session.take(), state.attempt.take())
+        };
+        if let Some(session) = session {
+            session.requests.close();
+        }
+        if let Some(attempt) = attempt {
+            let _ = attempt.shutdown(std::net::Shutdown::Both);
+        }
+        self.changed.notify_all();
+        let _ = self.wake.write(1);
+    }
+
+    /// Whether no process has guest memory any more, other than those that are known to have ended. Ends those that
+    /// are to be.
+    pub fn is_quiet(&self) -> bool {
+        let (holders, session) = {
+            let state = self.lock();
+            (state.holders.clone(), state.session.clone())
+        };
+        if self.options.fence {
+            if let Some(session) = &session {
+                let reason = "the server was to be ended: its device was not shut down in time";
+                self.end(session, End::Hung(reason.into()));
+            }
+            for holder in &holders {
+                holder.kill(Duration::ZERO);
+            }
+        }
+        let by = Instant::now() + END_WITHIN;
+        let patience = || match self.options.fence {
+            true => by.saturating_duration_since(Instant::now()),
+            false => Duration::ZERO,
+        };
+        let there = session.is_some() && !self.options.fence;
+        // Without memory of its own a server that is gone asks for none either.
+        !there
+            && (!self.memory.is_shared()
+                || holders.iter().all(|holder| holder.has_ended(patience())))
+    }
+
+    /// The error of calls to a server that is gone.
+    pub fn gone_error(&self) -> ClientError {
+        self.gone_because(&self.lock())
+    }
+
+    fn gone_because(&self, state: &State) -> ClientError {
+        let reason = match &state.trouble {
+            Some(trouble) => format!("{}; since then: {trouble}", state.reason),
+            None => state.reason.clone(),
+        };
+        ClientError::Gone {
+            device: self.name.clone(),
+            reason,
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a change, at most until `by`.
+    pub fn wait<'a>(&self, state: MutexGuard<'a, State>, by: Instant) -> MutexGuard<'a, State> {
+        let left = by.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout(state, left);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Tells those who wait of a change.
+    pub fn tell(&self) {
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    /// Whether `session` is the present one.
+    pub fn has(&self, session: &Arc<Session>) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|present| Arc::ptr_eq(present, session))
+    }
+
+    /// Whether there is a connection.
+    pub fn is_there(&self) -> bool {
+        self.session.is_some()
+    }
+}

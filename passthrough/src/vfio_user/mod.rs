@@ -1,0 +1,84 @@
+//! A device that a vfio-user server emulates: its connection, kept by a thread of its own; guest memory, which the
+//! server maps or asks for; and what becomes of both when the server hangs, dies, and comes back.
+//!
+//! Nothing that a server does makes this side wait beyond a deadline, panic, or touch what is not there: each
+//! request has an end, a server that misses one is gone, sizes and counts are checked, and only files that cannot
+//! shrink are mapped.
+//!
+//! Writes are posted: the server is told that no reply is wanted, and one that comes all the same is passed over.
+//! The server takes messages in their order, so that a read sees the writes of its thread before it.
+//!
+//! A server that is gone may still have guest memory. It is quiet when its process has ended; with
+//! [`UserOptions::fence`] it is killed. Reads and writes of files that the kernel does for a process can outlast it
+//! by a moment, as long as the storage behind them takes.
+//!
+//! Not implemented: live migration, dirty page logging, twin sockets, and more than one client of a server.
+
+mod borrowed_event;
+mod candidate;
+mod description;
+mod guest_memory;
+mod io_events;
+mod irqs;
+mod keeper;
+mod link;
+mod open_error;
+mod process;
+mod session;
+mod shared_file;
+mod socket;
+mod user_device;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vm_memory::GuestMemoryMmap;
+
+use crate::client::Observer;
+
+pub use open_error::OpenError;
+pub use user_device::UserDevice;
+
+/// How a server is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserOptions {
+    /// How long it may take for an answer, and to make room for a message; then it is gone.
+    pub request_timeout: Duration,
+    /// A server that misses a deadline is killed, so that it cannot reach guest memory any more. The process is the
+    /// one that called `listen`: where a service manager did so for the server, nothing is killed.
+    pub fence: bool,
+}
+
+impl Default for UserOptions {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(5),
+            fence: false,
+        }
+    }
+}
+
+/// Opens the device of the server that listens at `socket`, and gives it `memory`, which it keeps.
+///
+/// # Errors
+/// Says which socket, why, and what to do.
+pub fn connect(
+    socket: &Path,
+    options: UserOptions,
+    memory: &GuestMemoryMmap<()>,
+    observer: Arc<dyn Observer>,
+) -> Result<Arc<UserDevice>, OpenError> {
+    UserDevice::open(socket, options, memory, observer)
+}
+
+/// A time as a user reads it.
+fn in_words(time: Duration) -> String {
+    match (time.as_secs(), time.subsec_millis()) {
+        (seconds @ 1.., 0) => format!("{seconds} s"),
+        _ => format!("{} ms", time.as_millis()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! Servers that do not answer: whoever waits has an end, and the device is gone.
+
+use std::thread;
+
+use devices::lifecycle::Deadline;
+use vfio_user::protocol::*;
+
+use super::*;
+use crate::client::IrqType;
+
+/// Says nothing to this command.
+fn silent_to(silent: u16) -> Played {
+    // Reads of configuration space belong to opening it.
+    Played::new(move |asked| match asked.command == silent {
+        true if silent != command::REGION_READ || asked.payload[8] == 0 => Verdict::Silence,
+        _ => Verdict::Ordinary,
+    })
+}
+
+#[test]
+fn a_read_without_an_answer_is_the_last_that_waits() {
+    let server = silent_to(command::REGION_READ);
+    let (device, watcher) = open_within(&server, 100);
+    let mut data = [0; 4];
+    let late = device.read(0, 0x1C, &mut data).unwrap_err();
+    assert!(matches!(&late, ClientError::TimedOut { after, .. } if after.as_millis() <= 100));
+    let reason = watcher.hears_gone();
+    assert!(
+        reason.contains("a read of BAR 0 at 0x1c within"),
+        "{reason}"
+    );
+    let asked = server.notes(|notes| notes.commands.len());
+    assert!(is_gone(&device.read(0, 0x1C, &mut data)));
+    assert!(is_gone(&device.write(0, 0, &data)));
+    assert!(is_gone(&device.connect(IrqType::Msix, 0, &[])));
+    assert!(is_gone(&device.set_pin_masked(true)));
+    assert!(is_gone(&device.reset(soon())));
+    assert_eq!(device.io_events(0).len(), 0);
+    assert!(
+        device
+            .map(
+                0,
+                crate::client::Area {
+                    offset: 0,
+                    size: 4096
+                }
+            )
+            .is_err()
+    );
+    server.notes(|notes| assert!(notes.commands.len() >= asked));
+}
+
+#[test]
+fn all_threads_that_wait_end_with_the_first() {
+    let server = silent_to(command::REGION_READ);
+    let (device, watcher) = open(&server);
+    thread::scope(|scope| {
+        let waiting: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| device.read(0, 0, &mut [0])))
+            .collect();
+        // Their requests are with the server, which will not answer in this test's lifetime.
+        device.bound(Some(Deadline::after(Duration::from_millis(50))));
+        let first = device.reset(Deadline::after(Duration::ZERO));
+        assert!(
+            matches!(first, Err(ClientError::TimedOut { .. })),
+            "it was not asked"
+        );
+        assert_eq!(watcher.said(), [], "and is not to blame");
+        let bounded = device.read(0, 0, &mut [0]);
+        assert!(bounded.is_err());
+        for waiting in waiting {
+            assert!(waiting.join().unwrap().is_err());
+        }
+    });
+    watcher.hears_gone();
+    device.bound(None);
+}
+
+#[test]
+fn a_reset_ends_at_its_own_deadline() {
+    let server = silent_to(command::DEVICE_RESET);
+    let (device, watcher) = open(&server);
+    let by = Deadline::after(Duration::from_millis(50));
+    let late = device.reset(by);
+    assert!(Instant::now() >= by.instant());
+    assert!(matches!(late, Err(ClientError::TimedOut { .. })));
+    let reason = watcher.hears_gone();
+    assert!(reason.contains("a reset"), "{reason}");
+    assert!(!device.is_quiet(true), "its process lives");
+}
+
+#[test]
+fn hung_servers_are_reset_in_parallel_each_to_its_own_deadline() {
+    let opened: Vec<_> = (0..3)
+        .map(|_| {
+            let server = silent_to(command::DEVICE_RESET);
+            let opened = open(&server);
+            (server, opened)
+        })
+        .collect();
+    let began = Instant::now();
+    let ends: Vec<_> = thread::scope(|scope| {
+        let waiting: Vec<_> = (1..)
+            .zip(&opened)
+            .map(|(number, (_, (device, _)))| {
+                scope.spawn(move || {
+                    let by = Deadline::at(began + Duration::from_millis(100 * number));
+                    let start = Instant::now();
+                    assert!(device.reset(by).is_err());
+                    (start, by.instant(), Instant::now())
+                })
+            })
+            .collect();
+        waiting
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    // All began before the first ended, and none ended before it was due.
+    let first = ends.iter().map(|(_, _, end)| *end).min().unwrap();
+    for (start, due, end) in &ends {
+        assert!(*start < first && due <= end);
+    }
+    assert!(ends.is_sorted_by_key(|(_, _, end)| *end), "each at its own");
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_nobodys() {
+    let held = Arc::new((Mutex::new(false), Condvar::new()));
+    let release = Arc::clone(&held);
+    let server = Played::new(move |asked| match (asked.command, asked.earlier) {
+        (command::DEVICE_RESET, 0) => {
+            let (late, changed) = &*held;
+            let by = late.lock().unwrap();
+            drop(changed.wait_while(by, |late| !*late).unwrap());
+            Verdict::Ordinary
+        }
+        _ => Verdict::Ordinary,
+    });
+    let (device, watcher) = open(&server);
+    let by = Deadline::after(Duration::from_millis(30));
+    assert!(device.reset(by).is_err());
+    watcher.hears_gone();
+    *release.0.lock().unwrap() = true;
+    release.1.notify_all();
+    // It answers to nobody, sees that its client has left, and has it again.
+    watcher.hears(|said| *said == Said::Back);
+    assert_eq!(server.notes(|notes| notes.connections), 2);
+    device.revive(soon()).unwrap();
+    device.write(0, 0, &[5]).unwrap();
+    let mut found = [0];
+    device.read(0, 0, &mut found).unwrap();
+    assert_eq!(found, [5]);
+    device.reset(soon()).unwrap();
+}
+
+#[test]
+fn a_server_that_does_not_take_its_messages_holds_writers_up_no_longer_than_it_may() {
+    let held = Arc::new((Mutex::new(false), Condvar::new()));
+    let release = Arc::clone(&held);
+    let server = Played::new(move |asked| {
+        if asked.command == command::REGION_WRITE {
+            let (over, changed) = &*held;
+            drop(
+                changed
+                    .wait_while(over.lock().unwrap(), |over| !*over)
+                    .unwrap(),
+            );
+        }
+        Verdict::Ordinary
+    });
+    let (device, watcher) = open_within(&server, 100);
+    let lost = loop {
+        if let Err(error) = device.write(0, 0, &[0; 512]) {
+            break error;
+        }
+    };
+    assert!(matches!(lost, ClientError::TimedOut { .. }), "{lost}");
+    let reason = watcher.hears_gone();
+    assert!(reason.contains("a write of BAR 0"), "{reason}");
+    assert!(is_gone(&device.write(0, 0, &[0])));
+    *release.0.lock().unwrap() = true;
+    release.1.notify_all();
+}
+
+#[test]
+fn a_teardown_bounds_what_is_waited_for() {
+    let server = Played::new(|asked| match (asked.command, asked.descriptors) {
+        (command::DEVICE_SET_IRQS, 0) => Verdict::Silence,
+        _ => Verdict::Ordinary,
+    });
+    let (device, watcher) = open(&server);
+    let event = vmm_sys_util::eventfd::EventFd::new(libc::EFD_NONBLOCK).unwrap();
+    let lent = borrowed_event::borrow(&event);
+    device.connect(IrqType::Msix, 0, &[Some(lent)]).unwrap();
+    let by = Deadline::after(Duration::from_millis(50));
+    device.bound(Some(by));
+    let late = device.disconnect(IrqType::Msix);
+    assert!(matches!(late, Err(ClientError::TimedOut { after, .. }) if after.as_millis() <= 50));
+    watcher.hears_gone();
+}

@@ -1,0 +1,372 @@
+//! A server played by rules: it answers as a good one does, but where a test says otherwise.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tempfile::TempDir;
+use vfio_user::protocol::*;
+use vfio_user::wire::{Message, Receiver, Sender};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::SOON;
+
+/// Bytes of BAR 0.
+pub const BAR: u64 = 0x4000;
+
+/// What becomes of a message.
+pub enum Verdict {
+    /// What a good server does.
+    Ordinary,
+    /// This reply.
+    Reply(Vec<u8>, Vec<OwnedFd>),
+    /// An error.
+    Refuse(u32),
+    /// Nothing at all.
+    Silence,
+    /// The end of the connection.
+    Leave,
+    /// These bytes, and the end.
+    Die(Vec<u8>),
+}
+
+/// What a message is told apart by, and the way back to the client.
+pub struct Asked<'a> {
+    pub command: u16,
+    pub header: Header,
+    pub payload: &'a [u8],
+    /// How many came with it.
+    pub descriptors: usize,
+    pub sender: &'a Sender,
+    /// Connections before this one.
+    pub earlier: usize,
+}
+
+type Rule = dyn Fn(&Asked<'_>) -> Verdict + Send + Sync;
+
+/// What came to a server.
+#[derive(Default)]
+pub struct Notes {
+    pub connections: usize,
+    pub ended: usize,
+    /// Connection, range, and its file.
+    pub maps: Vec<(usize, DmaMap, Option<File>)>,
+    pub writes: Vec<(RegionAccess, Vec<u8>, bool)>,
+    /// Flags, index, start, count and descriptors.
+    pub irqs: Vec<(IrqSet, Vec<OwnedFd>, bool)>,
+    pub resets: usize,
+    /// Commands in their order.
+    pub commands: Vec<u16>,
+    /// Replies of the client.
+    pub replies: Vec<(Header, Vec<u8>)>,
+    /// Where the client may be sent messages.
+    pub sender: Option<Sender>,
+    bar: Vec<u8>,
+}
+
+struct Shared {
+    notes: Mutex<Notes>,
+    changed: Condvar,
+    rule: Box<Rule>,
+    stated: Capabilities,
+}
+
+pub struct Played {
+    pub path: PathBuf,
+    shared: Arc<Shared>,
+    stop: UnixStream,
+    thread: Option<JoinHandle<()>>,
+    folder: Option<TempDir>,
+}
+
+/// Most descriptors that a good server takes in a message.
+const DESCRIPTORS: u32 = 4;
+
+impl Played {
+    pub fn new(rule: impl Fn(&Asked<'_>) -> Verdict + Send + Sync + 'static) -> Self {
+        let stated = Capabilities {
+            max_msg_fds: Some(DESCRIPTORS),
+            ..Capabilities::default()
+        };
+        Self::stating(stated, rule)
+    }
+
+    pub fn stating(
+        stated: Capabilities,
+        rule: impl Fn(&Asked<'_>) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("played.sock");
+        let mut played = Self::at(path, stated, rule);
+        played.folder = Some(folder);
+        played
+    }
+
+    /// A server at a path where another was.
+    pub fn at(
+        path: PathBuf,
+        stated: Capabilities,
+        rule: impl Fn(&Asked<'_>) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let (stop, stopped) = UnixStream::pair().unwrap();
+        let shared = Arc::new(Shared {
+            notes: Mutex::default(),
+            changed: Condvar::new(),
+            rule: Box::new(rule),
+            stated,
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = thread::spawn(move || serve(&listener, &stopped, &theirs));
+        Self {
+            path,
+            shared,
+            stop,
+            thread: Some(thread),
+            folder: None,
+        }
+    }
+
+    pub fn good() -> Self {
+        Self::new(|_| Verdict::Ordinary)
+    }
+
+    /// Looks at the notes until `find` finds something there.
+    pub fn until<T>(&self, mut find: impl FnMut(&mut Notes) -> Option<T>) -> T {
+        let by = Instant::now() + SOON;
+        let mut notes = self.shared.notes.lock().unwrap();
+        loop {
+            if let Some(found) = find(&mut notes) {
+                return found;
+            }
+            let left = by.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "it never came");
+            notes = self.shared.changed.wait_timeout(notes, left).unwrap().0;
+        }
+    }
+
+    pub fn notes<T>(&self, look: impl FnOnce(&mut Notes) -> T) -> T {
+        look(&mut self.shared.notes.lock().unwrap())
+    }
+
+    /// Ends it, with its connections; the folder stays.
+    pub fn end(&mut self) -> Option<TempDir> {
+        let _ = self.stop.write_all(b"x");
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        self.folder.take()
+    }
+}
+
+impl Drop for Played {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn readable(fds: &[&dyn AsFd]) -> Vec<bool> {
+    let polled = fds.iter();
+    let mut polled: Vec<_> = polled
+        .map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN))
+        .collect();
+    let timeout = Timespec {
+        tv_sec: SOON.as_secs() as i64,
+        tv_nsec: 0,
+    };
+    poll(&mut polled, Some(&timeout)).unwrap();
+    polled.iter().map(|fd| !fd.revents().is_empty()).collect()
+}
+
+fn serve(listener: &UnixListener, stopped: &UnixStream, shared: &Shared) {
+    loop {
+        let ready = readable(&[listener, stopped]);
+        if ready[1] {
+            return;
+        }
+        let (socket, _) = listener.accept().unwrap();
+        let earlier = {
+            let mut notes = shared.notes.lock().unwrap();
+            notes.connections += 1;
+            notes.bar = vec![0; BAR as usize];
+            notes.connections - 1
+        };
+        let stop = attend(&socket, stopped, shared, earlier);
+        let mut notes = shared.notes.lock().unwrap();
+        (notes.ended, notes.sender) = (notes.ended + 1, None);
+        shared.changed.notify_all();
+        if stop {
+            return;
+        }
+    }
+}
+
+/// Serves a client until it leaves or is left. Says whether the server was told to stop.
+fn attend(socket: &UnixStream, stopped: &UnixStream, shared: &Shared, earlier: usize) -> bool {
+    let sender = Sender::new(socket.try_clone().unwrap());
+    shared.notes.lock().unwrap().sender = Some(sender.clone());
+    let mut receiver = Receiver::default();
+    loop {
+        let message = match receiver.take(socket) {
+            Ok(Some(message)) => message,
+            Ok(None) => {
+                if readable(&[socket, stopped])[1] {
+                    return true;
+                }
+                continue;
+            }
+            Err(_) => return false,
+        };
+        let header = message.header;
+        if header.is_reply() == Some(true) {
+            let mut notes = shared.notes.lock().unwrap();
+            notes.replies.push((header, message.payload));
+            shared.changed.notify_all();
+            continue;
+        }
+        let asked = Asked {
+            command: header.command,
+            header,
+            payload: &message.payload,
+            descriptors: message.descriptors.len(),
+            sender: &sender,
+            earlier,
+        };
+        let verdict = (shared.rule)(&asked);
+        let (payload, fds) = match verdict {
+            Verdict::Ordinary if asked.command == command::DEVICE_GET_REGION_IO_FDS => {
+                // It has none, as most.
+                let _ = sender.send(&header.failure(95), &[], &[]);
+                continue;
+            }
+            Verdict::Ordinary => ordinary(message, shared, earlier),
+            Verdict::Reply(payload, fds) => (payload, fds),
+            Verdict::Refuse(errno) => {
+                let _ = sender.send(&header.failure(errno as i32), &[], &[]);
+                continue;
+            }
+            Verdict::Silence => continue,
+            Verdict::Leave => return false,
+            Verdict::Die(bytes) => {
+                let _ = (&mut &*socket).write_all(&bytes);
+                return false;
+            }
+        };
+        shared.changed.notify_all();
+        if !header.wants_no_reply() {
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            let _ = sender.send(&header.reply(payload.len()), &[&payload], &fds);
+        }
+    }
+}
+
+/// The header of configuration space: an NVMe controller of some vendor.
+pub fn config() -> Vec<u8> {
+    let mut config = vec![0; 256];
+    config[..4].copy_from_slice(&[0x34, 0x12, 0x78, 0x56]);
+    config[8..12].copy_from_slice(&[1, 2, 8, 1]);
+    config
+}
+
+/// What a good server does and answers.
+fn ordinary(message: Message, shared: &Shared, earlier: usize) -> (Vec<u8>, Vec<OwnedFd>) {
+    let Message {
+        header,
+        payload,
+        descriptors,
+    } = message;
+    let mut notes = shared.notes.lock().unwrap();
+    notes.commands.push(header.command);
+    let reply = match header.command {
+        command::VERSION => {
+            let version = Version { major: 0, minor: 1 };
+            Proposal {
+                version,
+                capabilities: Some(shared.stated),
+            }
+            .to_payload()
+        }
+        command::DMA_MAP => {
+            let map = DmaMap::read_from_bytes(&payload).unwrap();
+            let file = descriptors.into_iter().next().map(File::from);
+            notes.maps.push((earlier, map, file));
+            Vec::new()
+        }
+        command::DEVICE_GET_INFO => device().as_bytes().to_vec(),
+        command::DEVICE_GET_REGION_INFO => {
+            let asked = RegionInfo::read_from_bytes(&payload).unwrap();
+            region_info(asked.index).as_bytes().to_vec()
+        }
+        command::DEVICE_GET_IRQ_INFO => {
+            let mut info = IrqInfo::read_from_bytes(&payload).unwrap();
+            (info.flags, info.count) = (1, [1, 4, 10][info.index as usize]);
+            info.as_bytes().to_vec()
+        }
+        command::DEVICE_SET_IRQS => {
+            let set = IrqSet::read_from_bytes(&payload).unwrap();
+            notes.irqs.push((set, descriptors, header.wants_no_reply()));
+            Vec::new()
+        }
+        command::REGION_READ => {
+            let access = RegionAccess::read_from_bytes(&payload).unwrap();
+            let range = access.offset as usize..(access.offset + u64::from(access.count)) as usize;
+            let data = match access.region {
+                region::CONFIG => config()[range].to_vec(),
+                _ => notes.bar[range].to_vec(),
+            };
+            [payload, data].concat()
+        }
+        command::REGION_WRITE => {
+            let (access, data) = RegionAccess::read_from_prefix(&payload).unwrap();
+            if access.region == region::BAR0 {
+                let at = access.offset as usize;
+                notes.bar[at..at + data.len()].copy_from_slice(data);
+            }
+            let quiet = header.wants_no_reply();
+            notes.writes.push((access, data.to_vec(), quiet));
+            access.as_bytes().to_vec()
+        }
+        command::DEVICE_RESET => {
+            notes.resets += 1;
+            Vec::new()
+        }
+        other => panic!("command {other}"),
+    };
+    (reply, Vec::new())
+}
+
+pub fn device() -> DeviceInfo {
+    DeviceInfo {
+        argsz: 16,
+        flags: device_flag::RESET | device_flag::PCI,
+        regions: region::COUNT,
+        irqs: irq::COUNT,
+    }
+}
+
+pub fn region_info(index: u32) -> RegionInfo {
+    let mut info = RegionInfo::new_zeroed();
+    (info.argsz, info.index) = (32, index);
+    info.size = match index {
+        region::BAR0 => BAR,
+        region::CONFIG => 256,
+        _ => 0,
+    };
+    if info.size > 0 {
+        info.flags = region_flag::READ | region_flag::WRITE;
+    }
+    info
+}
+
+/// Whether the other end of this socket has been let go of, soon.
+pub fn is_closed(mut socket: &UnixStream) -> bool {
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    socket.read(&mut [0]).unwrap() == 0
+}
