@@ -105,6 +105,9 @@ pub struct DeviceReport {
     pub held_up_by: Option<String>,
     /// Whether it lies on the critical path.
     pub critical: bool,
+    /// What it was reset with, such as `slot 0000:03:00`; none for a device that is reset by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_set: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
 }

@@ -10,6 +10,7 @@ use kvm_bindings::{
     kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_VFIO,
 };
 use kvm_ioctls::{DeviceFd, VmFd};
+use passthrough::vfio::Assignment;
 
 /// The VFIO device of one virtual machine. Made when it is first needed: a host's KVM may have none.
 pub struct KvmVfio {
@@ -24,16 +25,6 @@ impl KvmVfio {
             vm,
             device: Mutex::default(),
         }
-    }
-
-    /// Tells KVM of a group or a device.
-    pub fn add_file(&self, file: BorrowedFd<'_>) -> io::Result<()> {
-        self.change(KVM_DEV_VFIO_FILE_ADD, file)
-    }
-
-    /// Has KVM forget it.
-    pub fn remove_file(&self, file: BorrowedFd<'_>) -> io::Result<()> {
-        self.change(KVM_DEV_VFIO_FILE_DEL, file)
     }
 
     fn change(&self, attribute: u32, file: BorrowedFd<'_>) -> io::Result<()> {
@@ -66,6 +57,16 @@ impl KvmVfio {
     }
 }
 
+impl Assignment for KvmVfio {
+    fn add(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        self.change(KVM_DEV_VFIO_FILE_ADD, file)
+    }
+
+    fn remove(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        self.change(KVM_DEV_VFIO_FILE_DEL, file)
+    }
+}
+
 fn host_error(error: kvm_ioctls::Error) -> io::Error {
     io::Error::from_raw_os_error(error.errno())
 }
@@ -94,7 +95,7 @@ mod tests {
         };
         assert!(Arc::ptr_eq(&first, &assignment.device().unwrap()));
         let file = File::open("/dev/null").unwrap();
-        assert!(assignment.add_file(file.as_fd()).is_err());
-        assert!(assignment.remove_file(file.as_fd()).is_err());
+        assert!(assignment.add(file.as_fd()).is_err());
+        assert!(assignment.remove(file.as_fd()).is_err());
     }
 }

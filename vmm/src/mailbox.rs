@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use api::request::{Reply, Request, Submit};
 use devices::event::{EventSink, GuestEvent};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::device_manager::passthrough::{DeviceNews, Devices};
 use crate::device_manager::teardown::TeardownRun;
 use crate::vcpu::VcpuMonitor;
 
@@ -35,6 +36,15 @@ pub enum Message {
     },
     /// The process is to end without waiting for anything.
     EndNow,
+    /// Something has become of a device that is passed through.
+    Device {
+        /// Whose it is.
+        of: Arc<Devices>,
+        /// The device.
+        id: String,
+        /// What.
+        news: DeviceNews,
+    },
     /// The teardown that was started has ended.
     TeardownEnded(Box<TeardownRun>),
 }

@@ -112,6 +112,12 @@ impl Vmm {
                 self.exit = Some(exit::ERROR);
                 Next::GoOn
             }
+            Message::Device { of, id, news } => {
+                if let Some(machine) = &mut self.machine {
+                    machine.device_news(&of, id, news);
+                }
+                Next::GoOn
+            }
             Message::TeardownEnded(run) => match &mut self.machine {
                 Some(machine) => machine.teardown_ended(*run),
                 None => Next::GoOn,

@@ -235,6 +235,18 @@ impl Function {
         self.lost.store(true, Ordering::Release);
     }
 
+    /// The same, and gives back what is mapped of the device, which the host waits for. A device that comes back is
+    /// mapped anew in the next teardown.
+    pub fn let_go(&self) {
+        self.lose();
+        self.windows.release();
+    }
+
+    /// Whether all reads are all-ones until the device has been through a teardown.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
     /// Whether the guest sees the device now.
     fn is_there(&self) -> bool {
         if !self.lost.load(Ordering::Acquire) && self.client.gone().is_some() {

@@ -23,27 +23,34 @@ use devices::pci::{
 };
 use kvm_ioctls::VmFd;
 use nvme::{Connections, Controller, Engine};
+use passthrough::Function;
 use vm_device::bus::{MmioAddress, MmioRange};
 use vm_device::device_manager::{IoManager, MmioManager};
 
-use super::DeviceManager;
 use super::behaviour::{Tunable, latency};
 use super::drive::{self, DriveError};
 use super::legacy::{Legacy, register};
 use super::list::{ListError, Listing};
+use super::passthrough::{Opened, Passthrough, PassthroughError};
 use super::teardown::Graph;
+use super::{DeviceManager, Parts};
 use crate::address_space::AddressSpace;
+use crate::direct_map::DirectMap;
 use crate::interrupts::InterruptRouting;
 use crate::io_events::IoEventTable;
 use crate::mailbox::Mailbox;
-use crate::memory::{ECAM, MMIO32};
+use crate::memory::{ECAM, GuestRam, MMIO32};
 
 /// What devices are built on.
 pub struct Host {
     /// The virtual machine.
     pub vm: Arc<VmFd>,
-    /// Its memory.
+    /// Its memory, as devices look it up.
     pub memory: GuestMemory,
+    /// The same, as it is given to other processes and to the IOMMU.
+    pub ram: GuestRam,
+    /// Where devices' memory is mapped into the guest.
+    pub mapper: Arc<DirectMap>,
     /// Its interrupt routing.
     pub routing: Arc<InterruptRouting>,
     /// Where guest events go.
@@ -67,9 +74,9 @@ pub enum BuildError {
     /// A device is in the list and was not made: the two walks over the configuration differ.
     #[error("the device `{0}` is listed and was not built")]
     NotMade(String),
-    /// Devices are not passed through yet.
-    #[error("device `{0}`: devices cannot be passed through yet")]
-    NotPassedThrough(String),
+    /// A device cannot be passed through.
+    #[error(transparent)]
+    Passthrough(#[from] PassthroughError),
     /// A drive could not be made.
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -102,6 +109,7 @@ impl From<BuildError> for ApiError {
             BuildError::Config(error) => error.into(),
             BuildError::List(error) => error.into(),
             BuildError::Drive(error) => error.into(),
+            BuildError::Passthrough(error) => error.into(),
             BuildError::Serial { ref source, .. } => {
                 let code = match source.kind() {
                     io::ErrorKind::NotFound => ErrorCode::FileMissing,
@@ -120,12 +128,15 @@ impl DeviceManager {
     pub fn build(config: &VmConfig, host: &Host) -> Result<(Self, AddressSpace), BuildError> {
         let mut ports = IoManager::new();
         let legacy = Legacy::build(config, host, &mut ports)?;
+        let (passthrough, opened) = Passthrough::open(config, host)?;
         let builder = Builder {
             host,
             io_events: Arc::new(IoEventTable::new(host.vm.clone())),
             engine: Engine::new(None).map_err(BuildError::Engine)?,
             config,
             tunables: RefCell::default(),
+            passthrough: RefCell::new(passthrough),
+            opened: RefCell::new(opened),
         };
         let bus = Bus::root(builder.bus(None, &[], &config.pci)?)?;
         let windows = [MMIO32, host.mmio64].map(|(base, size)| window(base, size));
@@ -144,9 +155,12 @@ impl DeviceManager {
             devices,
             root_complex,
             legacy,
-            host.routing.clone(),
-            builder.engine,
-            builder.tunables.into_inner(),
+            Parts {
+                routing: host.routing.clone(),
+                engine: builder.engine,
+                tunables: builder.tunables.into_inner(),
+                passthrough: builder.passthrough.into_inner(),
+            },
         );
         Ok((manager, space))
     }
@@ -199,6 +213,9 @@ struct Builder<'a> {
     engine: Arc<Engine>,
     config: &'a VmConfig,
     tunables: RefCell<HashMap<String, Tunable>>,
+    passthrough: RefCell<Passthrough>,
+    /// Devices that are passed through and have no function yet.
+    opened: RefCell<HashMap<String, Opened>>,
 }
 
 impl Builder<'_> {
@@ -233,7 +250,8 @@ impl Builder<'_> {
                     self.bridge(BridgePort::Pci, above, bridge, devfn, &path)?
                 }
                 DeviceConfig::Vfio(_) | DeviceConfig::VfioUser(_) => {
-                    return Err(BuildError::NotPassedThrough(device.id().to_owned()));
+                    let function = self.passed_through(device, above, &path)?;
+                    Node::endpoint(device.id().to_owned(), devfn, function)
                 }
                 DeviceConfig::Nvme(nvme) => {
                     let controller = self.nvme(nvme, above, &path)?;
@@ -276,6 +294,21 @@ impl Builder<'_> {
         self.host.routing.line(intx_gsi(device, pin))
     }
 
+    fn passed_through(
+        &self,
+        config: &DeviceConfig,
+        above: Option<BridgePort>,
+        path: &[DevFn],
+    ) -> Result<Arc<Function>, BuildError> {
+        let id = config.id();
+        let opened = self.opened.borrow_mut().remove(id);
+        let opened = opened.ok_or_else(|| BuildError::NotMade(id.to_owned()))?;
+        let (device, pin) = root_pin(path, IntxPin::A);
+        let line = self.host.routing.resampled_line(intx_gsi(device, pin));
+        let mut passthrough = self.passthrough.borrow_mut();
+        Ok(passthrough.function(config, opened, attachment(above), line, self.host)?)
+    }
+
     fn nvme(
         &self,
         config: &NvmeConfig,
@@ -283,11 +316,6 @@ impl Builder<'_> {
         path: &[DevFn],
     ) -> Result<Arc<Controller>, BuildError> {
         let place = self.config.place_of(&config.options.id).unwrap_or_default();
-        let attachment = match above {
-            None => Attachment::RootComplex,
-            Some(BridgePort::Pci) => Attachment::Conventional,
-            Some(_) => Attachment::Express,
-        };
         let queues = u16::from(self.config.cpus.boot_vcpus);
         let connections = Connections {
             engine: self.engine.clone(),
@@ -299,8 +327,17 @@ impl Builder<'_> {
         Ok(drive::controller(
             config,
             &place,
-            (queues, attachment),
+            (queues, attachment(above)),
             connections,
         )?)
+    }
+}
+
+/// What a function behind `above` is attached to.
+fn attachment(above: Option<BridgePort>) -> Attachment {
+    match above {
+        None => Attachment::RootComplex,
+        Some(BridgePort::Pci) => Attachment::Conventional,
+        Some(_) => Attachment::Express,
     }
 }

@@ -5,14 +5,16 @@ pub mod build;
 pub mod drive;
 mod legacy;
 pub mod list;
+pub mod passthrough;
 pub mod teardown;
+mod verdict;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use api::config::{DeviceConfig, OnTimeout, TeardownPolicy};
-use api::state::{LegacyNode, Topology, TopologyNode};
+use api::config::{DeviceConfig, TeardownPolicy, VmConfig};
+use api::state::{DmaInfo, LegacyNode, Topology, TopologyNode};
 use devices::guest_acts::GuestActs;
 use devices::legacy::AcpiPm;
 use devices::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
@@ -23,7 +25,9 @@ use crate::interrupts::InterruptRouting;
 use crate::serial_input::SerialInput;
 use behaviour::Tunable;
 use legacy::Legacy;
+use passthrough::Passthrough;
 use teardown::{Graph, Observer, Target, Teardown};
+pub use verdict::{Stuck, Verdict};
 
 /// All devices of a machine. The tree is in the root complex; the list gives every device its number and
 /// what a teardown has to know of it.
@@ -36,8 +40,17 @@ pub struct DeviceManager {
     routing: Arc<InterruptRouting>,
     /// The devices whose behaviour can be changed, by name.
     tunables: HashMap<String, Tunable>,
+    passthrough: Passthrough,
     /// Ends its threads when the last controller is gone.
     _engine: Arc<Engine>,
+}
+
+/// What devices are made with, and found by.
+struct Parts {
+    routing: Arc<InterruptRouting>,
+    engine: Arc<Engine>,
+    tunables: HashMap<String, Tunable>,
+    passthrough: Passthrough,
 }
 
 /// The devices by their numbers in the list.
@@ -76,24 +89,13 @@ impl Target for Targets {
     }
 }
 
-/// What was done with the devices that did not end.
-#[derive(Debug, Default)]
-pub struct GivenUp {
-    /// Gone from the guest.
-    pub quarantined: Vec<String>,
-    /// The one for whose sake the machine must not boot again, and why.
-    pub stopping: Option<(String, &'static str)>,
-}
-
 impl DeviceManager {
     fn new(
         list: Graph,
         devices: Vec<Arc<dyn Device>>,
         root_complex: Arc<RootComplex>,
         legacy: Legacy,
-        routing: Arc<InterruptRouting>,
-        engine: Arc<Engine>,
-        tunables: HashMap<String, Tunable>,
+        parts: Parts,
     ) -> Self {
         Self {
             list,
@@ -109,9 +111,10 @@ impl DeviceManager {
             root_complex,
             acpi_pm: legacy.acpi_pm,
             serial_input: legacy.serial_input,
-            routing,
-            tunables,
-            _engine: engine,
+            routing: parts.routing,
+            tunables: parts.tunables,
+            passthrough: parts.passthrough,
+            _engine: parts.engine,
         }
     }
 
@@ -157,37 +160,6 @@ impl DeviceManager {
         )
     }
 
-    /// Does with the devices named, which did not end by their deadlines, what their `on_timeout` says.
-    pub fn give_up<'a>(&self, ids: impl Iterator<Item = &'a str>) -> GivenUp {
-        let mut given_up = GivenUp::default();
-        for id in ids {
-            let Some(number) = self.list.find(id) else {
-                continue;
-            };
-            if let Some(listed) = self.targets.0.get(number) {
-                listed.given_up.store(true, Ordering::Release);
-            }
-            let quiet = self
-                .targets
-                .0
-                .get(number)
-                .is_none_or(|listed| listed.device.is_quiet());
-            match self.list.node(number).on_timeout {
-                OnTimeout::Quarantine if quiet => {
-                    if self.root_complex.set_quarantined(id, true) {
-                        given_up.quarantined.push(id.to_owned());
-                    }
-                }
-                // Whatever was asked for: the next boot would share its memory with the device.
-                OnTimeout::Quarantine => {
-                    given_up.stopping = Some((id.to_owned(), "it still uses guest memory"))
-                }
-                OnTimeout::Stop => given_up.stopping = Some((id.to_owned(), "on_timeout: stop")),
-            }
-        }
-        given_up
-    }
-
     /// Has the device of `config` behave as it says, from now on.
     pub fn behave(&self, config: &DeviceConfig) {
         let Some(device) = self.tunables.get(config.id()) else {
@@ -207,6 +179,21 @@ impl DeviceManager {
         }
         self.root_complex.reset();
         number_buses(&self.root_complex).map(|_| ())
+    }
+
+    /// What is reset with a device that is passed through; none where it is reset by itself.
+    pub fn reset_set(&self, id: &str) -> Option<String> {
+        self.passthrough.reset_set(id)
+    }
+
+    /// The devices of `config` that are reset together, a line for each set of them.
+    pub fn reset_sets(&self, config: &VmConfig) -> Vec<String> {
+        self.passthrough.reset_sets(config)
+    }
+
+    /// What of guest memory the IOMMU has.
+    pub fn dma(&self) -> Option<DmaInfo> {
+        self.passthrough.dma()
     }
 
     /// Presses the power button.
@@ -269,7 +256,7 @@ impl DeviceManager {
             suppliers: names(self.list.suppliers(number)),
             consumers: names(self.list.consumers(number)),
             quarantined: node.is_quarantined(),
-            passthrough: None,
+            passthrough: self.passthrough.node(node.id()),
             children: node
                 .behind()
                 .map(|behind| self.branch(&behind.bus, addresses))
@@ -285,8 +272,11 @@ fn in_segment(address: Address) -> String {
 
 impl Drop for DeviceManager {
     fn drop(&mut self) {
-        for listed in self.targets.0.iter().rev() {
-            listed.device.release();
+        self.passthrough.release();
+        for (listed, node) in self.targets.0.iter().zip(self.list.nodes()).rev() {
+            if !self.passthrough.has(&node.id) {
+                listed.device.release();
+            }
         }
     }
 }

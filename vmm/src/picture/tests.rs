@@ -33,6 +33,7 @@ fn device(id: &str, class: &str, parent: Option<&str>, span: (u64, u64)) -> Devi
         waited_on: Vec::new(),
         held_up_by: None,
         critical: false,
+        reset_set: None,
         outcome: Outcome::Done,
     }
 }

@@ -9,6 +9,7 @@ use api::events::EventLog;
 use devices::memory::GuestMemory;
 use devices::pci::{IntxPin, intx_gsi};
 use kvm_ioctls::{Cap, Kvm, VmFd};
+use vm_memory::GuestMemoryBackend;
 
 use super::chipset::{Chipset, KvmError};
 use super::teardown::TeardownThread;
@@ -19,6 +20,7 @@ use crate::boot::{Payload, PayloadError};
 use crate::clock::Clock;
 use crate::device_manager::DeviceManager;
 use crate::device_manager::build::{BuildError, Host};
+use crate::direct_map::DirectMap;
 use crate::interrupts::InterruptRouting;
 use crate::mailbox::Mailbox;
 use crate::memory::{self, ECAM, MMIO32, MemoryError};
@@ -138,6 +140,12 @@ impl Machine {
         let host = Host {
             vm: vm.clone(),
             memory: GuestMemory::of_ram(&memory),
+            ram: memory.clone(),
+            mapper: Arc::new(DirectMap::new(
+                vm.clone(),
+                memory.num_regions(),
+                kvm.get_nr_memslots(),
+            )),
             routing: Arc::new(routing),
             events: mailbox.clone(),
             mmio64,
@@ -164,7 +172,7 @@ impl Machine {
             memory,
             state: State::Created,
             boot: 0,
-            stuck: None,
+            stuck: Vec::new(),
             reset_requested: None,
             markers: Vec::new(),
             history: History::new(config.teardown.history),

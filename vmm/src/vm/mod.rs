@@ -17,6 +17,7 @@ mod chipset;
 mod create;
 mod history;
 mod order;
+mod passed;
 mod past;
 mod start;
 mod teardown;
@@ -43,7 +44,7 @@ pub(crate) use teardown::answer;
 use crate::boot::Payload;
 use crate::boot::acpi::AcpiTables;
 use crate::clock::Clock;
-use crate::device_manager::{DeviceManager, behaviour};
+use crate::device_manager::{DeviceManager, Stuck, behaviour};
 use crate::mailbox::Mailbox;
 use crate::memory::GuestRam;
 use crate::vcpu::Vcpus;
@@ -67,8 +68,8 @@ pub struct Machine {
     config: VmConfig,
     state: State,
     boot: u64,
-    /// The device for whose sake the machine must not boot again: it may still write to guest memory.
-    stuck: Option<String>,
+    /// The devices for whose sake the machine must not boot again: they may still write to guest memory.
+    stuck: Vec<Stuck>,
     /// The reset request that led to the present boot.
     reset_requested: Option<Instant>,
     markers: Vec<BootMarker>,
@@ -107,13 +108,7 @@ impl Machine {
             State::Created | State::Stopped => {}
             _ => return Err(self.wrong_state("vm.boot", "it must be created or shut down")),
         }
-        if let Some(stuck) = &self.stuck {
-            let message = format!(
-                "vm.boot: {stuck} was not shut down by its deadline and may still write to guest memory; \
-                 delete the machine and create it anew"
-            );
-            return Err(ApiError::new(ErrorCode::WrongState, message).with_device(stuck));
-        }
+        self.check_stuck()?;
         self.reset_requested = None;
         self.start()?;
         Ok(())
@@ -269,7 +264,7 @@ impl Machine {
             memory_actual_size: self.config.memory.size,
             boot: self.boot,
             boot_markers: self.markers.clone(),
-            dma: None,
+            dma: self.devices.dma(),
         }
     }
 

@@ -239,24 +239,7 @@ impl Machine {
         for message in &report.warnings {
             tracing::warn!("teardown {number}: {message}");
         }
-        let given_up = report
-            .devices
-            .iter()
-            .filter(|device| device.outcome == Outcome::TimedOut);
-        let stuck = self
-            .devices
-            .give_up(given_up.map(|device| device.id.as_str()));
-        for id in stuck.quarantined {
-            self.events.push(EventKind::DeviceQuarantined { id });
-        }
-        if let Some((stuck, why)) = stuck.stopping {
-            let message = format!(
-                "{stuck} was not shut down by its deadline ({why}): \
-                 the machine stays stopped; delete it and create it anew"
-            );
-            self.stuck = Some(stuck);
-            report.warnings.push(message.clone());
-            self.warn(message);
+        if self.judge(&mut report) {
             failed = after == After::Boot;
             after = after.max(After::Stop);
         }

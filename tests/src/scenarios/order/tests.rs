@@ -37,6 +37,7 @@ fn device(id: &str, parent: Option<&str>, start: u64, end: u64) -> DeviceReport 
         waited_on: Vec::new(),
         held_up_by: None,
         critical: false,
+        reset_set: None,
         outcome: Outcome::Done,
     }
 }

@@ -178,6 +178,7 @@ impl TeardownRun {
                         .collect(),
                     held_up_by: held_up_by.map(name),
                     critical: critical[device],
+                    reset_set: None,
                     outcome: stamp.outcome.clone(),
                 }
             })

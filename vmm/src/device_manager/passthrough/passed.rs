@@ -1,0 +1,121 @@
+//! What devices that are passed through have come to, and what is done about it. On the main thread.
+
+use std::thread;
+
+use api::config::VmConfig;
+use api::state::{DmaInfo, PassthroughNode};
+use devices::lifecycle::Device;
+
+use super::{AT_ONCE, DeviceNews, Devices, Passed, Passthrough};
+
+impl Passthrough {
+    /// Whether news are of a device of this machine.
+    pub(in crate::device_manager) fn is_ours(&self, of: &Devices) -> bool {
+        std::ptr::eq(&*self.mark, of)
+    }
+
+    /// Notes what has become of a device. Returns whether that is news.
+    pub(in crate::device_manager) fn note(&mut self, id: &str, news: &DeviceNews) -> bool {
+        let Some(passed) = self.passed.get_mut(id) else {
+            return false;
+        };
+        match news {
+            DeviceNews::Gone(_) => {
+                // The host waits for what is mapped of it.
+                passed.function.let_go();
+                !std::mem::replace(&mut passed.away, true)
+            }
+            DeviceNews::Back => std::mem::replace(&mut passed.away, false),
+            DeviceNews::Warning(_) => true,
+        }
+    }
+
+    /// Whether a device is passed through.
+    pub(in crate::device_manager) fn has(&self, id: &str) -> bool {
+        self.passed.contains_key(id)
+    }
+
+    /// Whether a device that was shut down without an error is there, so that the guest may see it again.
+    pub(in crate::device_manager) fn is_there(&self, id: &str) -> bool {
+        self.passed.get(id).is_some_and(|passed| {
+            !passed.function.is_lost() && passed.function.client().gone().is_none()
+        })
+    }
+
+    /// What is behind a device.
+    pub(in crate::device_manager) fn node(&self, id: &str) -> Option<PassthroughNode> {
+        let passed = self.passed.get(id)?;
+        let client = passed.function.client();
+        Some(PassthroughNode {
+            host: client.name().to_owned(),
+            gone: client.gone(),
+            reset_set: passed.shared_reset(),
+        })
+    }
+
+    /// What is reset with a device.
+    pub(in crate::device_manager) fn reset_set(&self, id: &str) -> Option<String> {
+        self.passed.get(id)?.shared_reset()
+    }
+
+    /// What the IOMMU has of guest memory.
+    pub(in crate::device_manager) fn dma(&self) -> Option<DmaInfo> {
+        let tally = self.vfio.get()?.dma();
+        Some(DmaInfo {
+            bytes: tally.bytes,
+            ranges: tally.ranges,
+            took_ns: u64::try_from(tally.took.as_nanos()).unwrap_or(u64::MAX),
+            maps: tally.maps,
+        })
+    }
+
+    /// The devices of `config` that are reset together, a line for each set.
+    pub(in crate::device_manager) fn reset_sets(&self, config: &VmConfig) -> Vec<String> {
+        let mut sets: Vec<(String, Vec<&str>)> = Vec::new();
+        for (_, device) in config.devices() {
+            let Some(set) = self.reset_set(device.id()) else {
+                continue;
+            };
+            match sets.iter_mut().find(|(known, _)| *known == set) {
+                Some((_, ids)) => ids.push(device.id()),
+                None => sets.push((set, vec![device.id()])),
+            }
+        }
+        let sets = sets.into_iter().filter(|(_, ids)| ids.len() > 1);
+        let lines = sets.map(|(set, ids)| {
+            format!(
+                "{} share {set}: they are reset together, by whichever comes last",
+                ids.join(", ")
+            )
+        });
+        lines.collect()
+    }
+
+    /// Gives all devices back, side by side: the kernel resets each of its own.
+    pub(in crate::device_manager) fn release(&self) {
+        let functions: Vec<_> = self
+            .passed
+            .values()
+            .map(|passed| &passed.function)
+            .collect();
+        for some in functions.chunks(AT_ONCE) {
+            thread::scope(|scope| {
+                for function in some {
+                    let release = || function.release();
+                    let thread = thread::Builder::new().name("release".to_owned());
+                    if thread.spawn_scoped(scope, release).is_err() {
+                        // The host has no thread to spare.
+                        function.release();
+                    }
+                }
+            });
+        }
+    }
+}
+
+impl Passed {
+    fn shared_reset(&self) -> Option<String> {
+        let set = self.set.as_ref().filter(|set| set.members.len() > 1)?;
+        Some(set.name.clone())
+    }
+}

@@ -1,0 +1,139 @@
+//! What becomes of devices that did not end as they should, and of those that are gone and come back.
+
+use std::sync::atomic::Ordering;
+
+use api::config::OnTimeout;
+use api::report::Outcome;
+
+use super::DeviceManager;
+use super::passthrough::{DeviceNews, Devices};
+
+/// What was done with devices after a teardown.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Gone from the guest since this teardown.
+    pub quarantined: Vec<String>,
+    /// Gone from the guest, since this teardown or an earlier one, with the error that they failed with.
+    pub failed: Vec<(String, String)>,
+    /// The guest sees them again.
+    pub readmitted: Vec<String>,
+    /// Those for whose sake the machine must not boot again.
+    pub stuck: Vec<Stuck>,
+}
+
+/// A device for whose sake the machine must not boot again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// The device.
+    pub id: String,
+    /// How its teardown ended.
+    pub ended: &'static str,
+    /// Why the machine must not boot.
+    pub why: &'static str,
+    /// It may become quiet by what is done outside of the machine, and the machine boots without it then.
+    pub may_end: bool,
+}
+
+const NOT_QUIET: &str = "it still uses guest memory";
+const AS_CONFIGURED: &str = "on_timeout: stop";
+
+impl DeviceManager {
+    /// Does with the devices, each with how it ended, what is to be done: with those that did not end by their
+    /// deadlines, and those that are passed through and failed, what their `on_timeout` says; and one that is passed
+    /// through, was gone and is back is the guest's again.
+    pub fn judge<'a>(&mut self, ended: impl Iterator<Item = (&'a str, &'a Outcome)>) -> Verdict {
+        let mut verdict = Verdict::default();
+        for (id, outcome) in ended {
+            let passed = self.passthrough.has(id);
+            match outcome {
+                Outcome::TimedOut => self.give_up(id, None, &mut verdict),
+                Outcome::Failed { error } if passed && !self.is_given_up(id) => {
+                    self.give_up(id, Some(error), &mut verdict)
+                }
+                // Where it is gone once more it stays away.
+                Outcome::Done if self.is_quarantined(id) && self.passthrough.is_there(id) => {
+                    self.root_complex.set_quarantined(id, false);
+                    verdict.readmitted.push(id.to_owned());
+                }
+                _ => {}
+            }
+        }
+        verdict
+    }
+
+    /// Gives a device up that failed with `error`, or whose deadline passed.
+    fn give_up(&self, id: &str, error: Option<&String>, verdict: &mut Verdict) {
+        let Some(number) = self.list.find(id) else {
+            return;
+        };
+        let Some(listed) = self.targets.0.get(number) else {
+            return;
+        };
+        if error.is_none() {
+            listed.given_up.store(true, Ordering::Release);
+        }
+        let stuck = |why| Stuck {
+            id: id.to_owned(),
+            ended: match error {
+                Some(_) => "could not be shut down",
+                None => "was not shut down by its deadline",
+            },
+            why,
+            may_end: why == NOT_QUIET && self.passthrough.has(id),
+        };
+        match self.list.node(number).on_timeout {
+            OnTimeout::Quarantine if listed.device.is_quiet() => {
+                if self.quarantine(id) {
+                    verdict.quarantined.push(id.to_owned());
+                }
+                let failed = error.map(|error| (id.to_owned(), error.clone()));
+                verdict.failed.extend(failed);
+            }
+            // Whatever was asked for: the next boot would share its memory with the device.
+            OnTimeout::Quarantine => verdict.stuck.push(stuck(NOT_QUIET)),
+            OnTimeout::Stop => verdict.stuck.push(stuck(AS_CONFIGURED)),
+        }
+    }
+
+    /// Quarantines a device. Returns whether it was not so before.
+    fn quarantine(&self, id: &str) -> bool {
+        !self.is_quarantined(id) && self.root_complex.set_quarantined(id, true)
+    }
+
+    fn is_quarantined(&self, id: &str) -> bool {
+        let bus = self.root_complex.bus();
+        bus.find(id).is_some_and(|node| node.is_quarantined())
+    }
+
+    fn is_given_up(&self, id: &str) -> bool {
+        let number = self.list.find(id);
+        let listed = number.and_then(|number| self.targets.0.get(number));
+        listed.is_some_and(|listed| listed.given_up.load(Ordering::Acquire))
+    }
+
+    /// Whether a device for whose sake the machine does not boot is quiet by now. It is quarantined then.
+    pub fn has_become_quiet(&self, stuck: &Stuck) -> bool {
+        let number = self.list.find(&stuck.id);
+        let Some(listed) = number.and_then(|number| self.targets.0.get(number)) else {
+            return false;
+        };
+        let quiet = stuck.may_end && listed.device.is_quiet();
+        if quiet {
+            self.quarantine(&stuck.id);
+        }
+        quiet
+    }
+
+    /// Takes note of what has become of a device that is passed through: one that is gone is quarantined. Returns
+    /// whether it is news, and of a device of this machine.
+    pub fn note(&mut self, of: &Devices, id: &str, news: &DeviceNews) -> bool {
+        if !self.passthrough.is_ours(of) {
+            return false;
+        }
+        let new = self.passthrough.note(id, news);
+        if let DeviceNews::Gone(_) = news {
+            self.quarantine(id);
+        }
+        new
+    }
+}

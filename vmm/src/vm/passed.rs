@@ -1,0 +1,98 @@
+//! Devices that are passed through, in the machine's life: gone and back, and what they keep the machine from.
+
+use api::error::{ApiError, ErrorCode};
+use api::events::EventKind;
+use api::report::TeardownReport;
+
+use super::Machine;
+use crate::device_manager::passthrough::{DeviceNews, Devices};
+
+impl Machine {
+    /// Deals with what has become of a device.
+    pub fn device_news(&mut self, of: &Devices, id: String, news: DeviceNews) {
+        if !self.devices.note(of, &id, &news) {
+            return;
+        }
+        match news {
+            DeviceNews::Gone(reason) => {
+                tracing::warn!(id, reason, "a device is gone");
+                let gone = id.clone();
+                self.events.push(EventKind::DeviceGone { id: gone, reason });
+                self.events.push(EventKind::DeviceQuarantined { id });
+            }
+            DeviceNews::Back => {
+                tracing::info!(id, "a device is back");
+                self.events.push(EventKind::DeviceBack { id });
+            }
+            DeviceNews::Warning(message) => self.warn(format!("{id}: {message}")),
+        }
+    }
+
+    /// Does with the devices what has to be done after the teardown of `report`, and completes it. Returns whether
+    /// the machine must not boot again.
+    pub(super) fn judge(&mut self, report: &mut TeardownReport) -> bool {
+        let ended = report.devices.iter();
+        let verdict = self
+            .devices
+            .judge(ended.map(|device| (device.id.as_str(), &device.outcome)));
+        for device in &mut report.devices {
+            device.reset_set = self.devices.reset_set(&device.id);
+        }
+        report
+            .warnings
+            .extend(self.devices.reset_sets(&self.config));
+        for id in verdict.quarantined {
+            self.events.push(EventKind::DeviceQuarantined { id });
+        }
+        for (id, error) in verdict.failed {
+            report
+                .warnings
+                .push(format!("{id} is quarantined: {error}"));
+        }
+        for id in verdict.readmitted {
+            tracing::info!(id, "the guest sees the device again");
+        }
+        for stuck in &verdict.stuck {
+            let (id, ended, why) = (&stuck.id, stuck.ended, stuck.why);
+            let until = if stuck.may_end {
+                " until it is quiet, which vm.boot looks at"
+            } else {
+                ""
+            };
+            let message = format!(
+                "{id} {ended} ({why}): the machine stays stopped{until}; delete it and create it anew"
+            );
+            report.warnings.push(message.clone());
+            self.warn(message);
+        }
+        let stuck = !verdict.stuck.is_empty();
+        self.stuck.extend(verdict.stuck);
+        stuck
+    }
+
+    /// Refuses to boot a machine with a device that may still write to guest memory.
+    pub(super) fn check_stuck(&mut self) -> Result<(), ApiError> {
+        let (devices, events) = (&self.devices, &self.events);
+        self.stuck.retain(|stuck| {
+            let quiet = devices.has_become_quiet(stuck);
+            if quiet {
+                let id = stuck.id.clone();
+                events.push(EventKind::DeviceQuarantined { id });
+            }
+            !quiet
+        });
+        let Some(stuck) = self.stuck.first() else {
+            return Ok(());
+        };
+        let (id, ended) = (&stuck.id, stuck.ended);
+        let end = if stuck.may_end {
+            "end its server, or whatever else drives it, or "
+        } else {
+            ""
+        };
+        let message = format!(
+            "vm.boot: {id} {ended} and may still write to guest memory; {end}delete the machine and create it anew"
+        );
+        Err(ApiError::new(ErrorCode::WrongState, message).with_device(id))
+    }
+}
