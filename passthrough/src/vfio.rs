@@ -14,11 +14,13 @@ mod address_space;
 mod alarms;
 mod device;
 mod error;
+mod facts;
 mod host_path;
 mod interrupts;
 pub mod ioctls;
 mod leave;
 mod mappings;
+mod opened;
 mod opening;
 mod regions;
 mod reset;
@@ -30,7 +32,7 @@ pub use address_space::DmaTally;
 pub use device::VfioDevice;
 pub use error::OpenError;
 pub use host_path::{HostPath, HostPathError};
-pub use opening::Assignment;
+pub use opened::Assignment;
 pub use reset::ResetSet;
 pub use sysfs::{HostDevice, Roots};
 
@@ -38,7 +40,7 @@ use crate::client::Observer;
 use address_space::AddressSpace;
 use alarms::Alarms;
 use ioctls::{Ioctls, Kernel};
-use opening::Group;
+use opened::Group;
 use reset::SharedReset;
 
 /// Which of the kernel's two interfaces the devices of a machine are opened by.

@@ -11,8 +11,9 @@ use devices::lifecycle::Deadline;
 use tracing::warn;
 
 use super::VfioDevice;
-use super::device::{COMMAND, COMMAND_BUS_MASTER, Facts};
-use super::opening::Opened;
+use super::device::{COMMAND, COMMAND_BUS_MASTER};
+use super::facts::Facts;
+use super::opened::Opened;
 use super::reset::ResetMethod;
 use crate::client::{Client, ClientError, region};
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, Weak};
 
-use tracing::{info, warn};
+use tracing::info;
 use vfio_bindings::bindings::vfio::{
     VFIO_API_VERSION, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU, vfio_group_status,
 };
@@ -15,77 +15,9 @@ use vfio_bindings::bindings::vfio::{
 use super::address_space::AddressSpace;
 use super::error::OpenError;
 use super::ioctls::Request;
+use super::opened::{Group, Hold, Opened};
 use super::sysfs::HostDevice;
 use super::{IommuBackend, Vfio};
-
-/// Is told which files of VFIO belong to the machine: KVM's VFIO device.
-pub trait Assignment: Send + Sync {
-    /// A group's file, or the file of a device that is opened by its own node, before the device is in use.
-    ///
-    /// # Errors
-    /// The host refuses.
-    fn add(&self, file: BorrowedFd<'_>) -> io::Result<()>;
-
-    /// Forgets a file, which is about to be closed.
-    ///
-    /// # Errors
-    /// The host refuses: the file stays open.
-    fn remove(&self, file: BorrowedFd<'_>) -> io::Result<()>;
-}
-
-/// A group of the host that the machine has.
-pub(super) struct Group {
-    pub(super) number: u32,
-    pub(super) file: File,
-    assignment: Option<Arc<dyn Assignment>>,
-    /// After the file: a container goes when its groups have.
-    _space: Arc<AddressSpace>,
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        forget(self.assignment.as_ref(), self.file.as_fd());
-    }
-}
-
-/// By what a device is held.
-enum Hold {
-    Group(Arc<Group>),
-    Own {
-        assignment: Option<Arc<dyn Assignment>>,
-        _space: Arc<AddressSpace>,
-    },
-}
-
-/// An open device. Its file goes before what holds it.
-pub(super) struct Opened {
-    pub(super) file: File,
-    hold: Hold,
-}
-
-impl Opened {
-    /// Its group, where it is held by that.
-    pub(super) fn group(&self) -> Option<&Arc<Group>> {
-        match &self.hold {
-            Hold::Group(group) => Some(group),
-            Hold::Own { .. } => None,
-        }
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        if let Hold::Own { assignment, .. } = &self.hold {
-            forget(assignment.as_ref(), self.file.as_fd());
-        }
-    }
-}
-
-fn forget(assignment: Option<&Arc<dyn Assignment>>, file: BorrowedFd<'_>) {
-    if let Some(Err(error)) = assignment.map(|assignment| assignment.remove(file)) {
-        warn!("KVM keeps a file of VFIO that is not needed any more: {error}");
-    }
-}
 
 impl Vfio {
     /// Opens the device, after its driver and its group were looked at.

@@ -14,7 +14,7 @@ use vfio_bindings::bindings::vfio::VFIO_DEVICE_FLAGS_RESET;
 use super::error::OpenError;
 use super::host_path::HostPath;
 use super::ioctls::{Record, Request};
-use super::opening::Opened;
+use super::opened::Opened;
 use super::sysfs::{HostDevice, joined};
 use super::{Vfio, VfioDevice};
 use crate::client::{Client, ClientError};
@@ -240,7 +240,7 @@ impl VfioDevice {
 
     /// The machine's groups, which the kernel compares with those of the set. None where devices are opened by their
     /// own nodes: the kernel knows then what belongs together.
-    fn groups_of(&self, opened: &Opened) -> Vec<Arc<super::opening::Group>> {
+    fn groups_of(&self, opened: &Opened) -> Vec<Arc<super::opened::Group>> {
         match (opened.group(), &self.method) {
             (Some(_), ResetMethod::Shared(shared)) => {
                 let numbers: BTreeSet<_> = shared
@@ -290,7 +290,7 @@ const FIRST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_NAP: Duration = Duration::from_millis(32);
 
 /// `vfio_pci_hot_reset`: flags at 4, how many groups at 8, their descriptors from 12 on.
-fn hot_reset(groups: &[Arc<super::opening::Group>]) -> Record {
+fn hot_reset(groups: &[Arc<super::opened::Group>]) -> Record {
     let mut record = Record::new(12 + 4 * groups.len());
     record.set_u32(8, groups.len() as u32);
     for (number, group) in groups.iter().enumerate() {

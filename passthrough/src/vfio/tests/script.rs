@@ -1,0 +1,270 @@
+//! A kernel that says yes to everything, unless it was told to fail.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::CStr;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Condvar, Mutex};
+
+use vfio_bindings::bindings::vfio::*;
+
+use super::{Host, LONG};
+use crate::vfio::ioctls::{Ioctls, IovaRange, Record, Request};
+use crate::vfio::{Assignment, HostPath};
+
+/// Where the regions are in a device's file.
+pub(super) const CONFIG_AT: u64 = 0;
+pub(super) const BAR_AT: u64 = 0x1000;
+pub(super) const BAR_SIZE: u64 = 0x2000;
+
+/// See the module's header.
+pub(super) struct Script {
+    /// What stands for a device once it is open.
+    device: PathBuf,
+    /// `VFIO_DEVICE_FLAGS_RESET`, or none.
+    pub(super) reset_flag: AtomicU32,
+    /// Functions that are reset with any other, with their groups.
+    pub(super) dependents: Mutex<BTreeSet<(u32, HostPath)>>,
+    /// What iommufd and containers reach.
+    pub(super) reach: Mutex<Vec<IovaRange>>,
+    faults: Mutex<BTreeMap<&'static str, VecDeque<Fault>>>,
+    calls: Mutex<Vec<&'static str>>,
+    called: Condvar,
+    irqs: Mutex<Vec<Vec<u32>>>,
+    hot_resets: Mutex<Vec<u32>>,
+    /// The last eventfd of each interrupt that the host rings by.
+    rings: Mutex<BTreeMap<u32, OwnedFd>>,
+    assigned: Mutex<Vec<String>>,
+}
+
+enum Fault {
+    Errno(i32),
+    Returns(u32),
+    Hangs(Receiver<()>),
+}
+
+impl Script {
+    pub(super) fn new(host: &Host) -> Self {
+        let device = host.roots().dev.join("device");
+        fs::write(&device, vec![0x5A; (BAR_AT + BAR_SIZE) as usize]).unwrap();
+        Self {
+            device,
+            reset_flag: AtomicU32::new(VFIO_DEVICE_FLAGS_RESET),
+            dependents: Mutex::default(),
+            reach: Mutex::new(vec![IovaRange {
+                first: 0,
+                last: u64::MAX,
+            }]),
+            faults: Mutex::default(),
+            calls: Mutex::default(),
+            called: Condvar::new(),
+            irqs: Mutex::default(),
+            hot_resets: Mutex::default(),
+            rings: Mutex::default(),
+            assigned: Mutex::default(),
+        }
+    }
+
+    /// The next calls of this name fail so, one after the other; 0 is none that fails.
+    pub(super) fn fail(&self, name: &'static str, errors: &[i32]) {
+        let errors = errors.iter().map(|error| match error {
+            0 => Fault::Returns(0),
+            errno => Fault::Errno(*errno),
+        });
+        self.fault(name, errors);
+    }
+
+    /// The next call of this name returns this.
+    pub(super) fn returns(&self, name: &'static str, number: u32) {
+        self.fault(name, [Fault::Returns(number)]);
+    }
+
+    /// The next call of this name does not return until the answer is dropped.
+    pub(super) fn hang(&self, name: &'static str) -> Sender<()> {
+        let (release, wait) = channel();
+        self.fault(name, [Fault::Hangs(wait)]);
+        release
+    }
+
+    fn fault(&self, name: &'static str, faults: impl IntoIterator<Item = Fault>) {
+        let mut all = self.faults.lock().unwrap();
+        all.entry(name).or_default().extend(faults);
+    }
+
+    /// How often it was called.
+    pub(super) fn count(&self, name: &str) -> usize {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|call| **call == name).count()
+    }
+
+    /// Waits until somebody has made this call.
+    pub(super) fn wait_for(&self, name: &str) {
+        let calls = self.calls.lock().unwrap();
+        let missing = |calls: &mut Vec<&str>| !calls.contains(&name);
+        let waited = self.called.wait_timeout_while(calls, LONG, missing);
+        assert!(!waited.unwrap().1.timed_out(), "no {name}");
+    }
+
+    /// What `SET_IRQS` was told since this was asked for: flags, index, start, count, data.
+    pub(super) fn irqs(&self) -> Vec<Vec<u32>> {
+        std::mem::take(&mut self.irqs.lock().unwrap())
+    }
+
+    /// How many groups each hot reset was given.
+    pub(super) fn hot_resets(&self) -> Vec<u32> {
+        self.hot_resets.lock().unwrap().clone()
+    }
+
+    pub(super) fn assigned(&self) -> Vec<String> {
+        self.assigned.lock().unwrap().clone()
+    }
+
+    /// Signals the eventfd of interrupt `index`.
+    pub(super) fn ring(&self, index: u32) {
+        let rings = self.rings.lock().unwrap();
+        rustix::io::write(&rings[&index], &1_u64.to_ne_bytes()).unwrap();
+    }
+
+    /// How many descriptors of devices there are in this process.
+    pub(super) fn open_devices(&self) -> usize {
+        fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+            .filter(|target| *target == self.device)
+            .count()
+    }
+
+    fn take_fault(&self, name: &'static str) -> io::Result<u32> {
+        let fault = self
+            .faults
+            .lock()
+            .unwrap()
+            .get_mut(name)
+            .and_then(VecDeque::pop_front);
+        // Whoever waits for the call may make the same one, and is not to meet this one's fault.
+        self.calls.lock().unwrap().push(name);
+        self.called.notify_all();
+        match fault {
+            None => Ok(0),
+            Some(Fault::Returns(number)) => Ok(number),
+            Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Fault::Hangs(wait)) => {
+                let _ = wait.recv();
+                Ok(0)
+            }
+        }
+    }
+
+    fn region(&self, record: &mut Record) {
+        let (size, at) = match record.u32_at(8) {
+            0 => (BAR_SIZE, BAR_AT),
+            VFIO_PCI_CONFIG_REGION_INDEX => (0x100, CONFIG_AT),
+            _ => (0, 0),
+        };
+        record.set_u32(
+            4,
+            VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE | VFIO_REGION_INFO_FLAG_MMAP,
+        );
+        record.set_u64(16, size);
+        record.set_u64(24, at);
+    }
+
+    fn set_irqs(&self, record: &Record) {
+        let words = record.bytes().chunks_exact(4);
+        let words: Vec<_> = words
+            .map(|word| u32::from_ne_bytes(word.try_into().unwrap()))
+            .collect();
+        let index = words[2];
+        if index >= VFIO_PCI_ERR_IRQ_INDEX {
+            #[allow(unsafe_code)]
+            // SAFETY: the caller has it open during the call.
+            let event = unsafe { BorrowedFd::borrow_raw(words[5] as i32) };
+            let event = event.try_clone_to_owned().unwrap();
+            self.rings.lock().unwrap().insert(index, event);
+        } else {
+            self.irqs.lock().unwrap().push(words[1..].to_vec());
+        }
+    }
+
+    fn hot_reset_set(&self, record: &mut Record) {
+        let dependents = self.dependents.lock().unwrap();
+        record.set_u32(8, dependents.len() as u32);
+        for (number, (group, path)) in dependents.iter().enumerate() {
+            let at = 12 + 8 * number;
+            let devfn = path.slot << 3 | path.function;
+            let [low, high] = (path.domain as u16).to_ne_bytes();
+            record.set_u32(at, *group);
+            record.set_u32(at + 4, u32::from_ne_bytes([low, high, path.bus, devfn]));
+        }
+    }
+}
+
+impl Ioctls for Script {
+    fn call(&self, _file: BorrowedFd<'_>, request: Request<'_>) -> io::Result<u32> {
+        let name = format!("{request:?}");
+        let name = NAMES.iter().find(|known| name.starts_with(**known));
+        let number = self.take_fault(name.copied().unwrap_or("another"))?;
+        match request {
+            Request::HasExtension(_) => return Ok(1),
+            Request::GroupStatus(status) => status.flags = VFIO_GROUP_FLAGS_VIABLE,
+            Request::DeviceInfo(answer) => {
+                answer.flags = VFIO_DEVICE_FLAGS_PCI | self.reset_flag.load(Ordering::Relaxed);
+                answer.num_regions = VFIO_PCI_NUM_REGIONS;
+                answer.num_irqs = VFIO_PCI_NUM_IRQS;
+            }
+            Request::RegionInfo(record) => self.region(record),
+            Request::IrqInfo(answer) => answer.count = [1, 8, 4, 1, 1][answer.index as usize],
+            Request::SetIrqs(record) => self.set_irqs(record),
+            Request::HotResetInfo(record) => self.hot_reset_set(record),
+            Request::HotReset(record) => self.hot_resets.lock().unwrap().push(record.u32_at(8)),
+            Request::IoasRanges { ranges, .. } => ranges.clone_from(&self.reach.lock().unwrap()),
+            _ => {}
+        }
+        Ok(number)
+    }
+
+    fn device(&self, _group: BorrowedFd<'_>, _name: &CStr) -> io::Result<File> {
+        self.take_fault("Device")?;
+        OpenOptions::new().read(true).write(true).open(&self.device)
+    }
+}
+
+/// Beginnings of requests that tests ask for, as they are printed.
+const NAMES: [&str; 9] = [
+    "MapDma",
+    "IoasMap",
+    "SetContainer",
+    "SetIommu",
+    "SetIrqs",
+    "Reset",
+    "HotReset(",
+    "BindIommufd",
+    "Attach",
+];
+
+impl Assignment for Script {
+    fn add(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        self.assigned
+            .lock()
+            .unwrap()
+            .push(format!("+{}", name_of(file)));
+        Ok(())
+    }
+
+    fn remove(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        self.assigned
+            .lock()
+            .unwrap()
+            .push(format!("-{}", name_of(file)));
+        Ok(())
+    }
+}
+
+fn name_of(file: BorrowedFd<'_>) -> String {
+    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
