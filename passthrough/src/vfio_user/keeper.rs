@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use devices::lifecycle::Deadline;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tracing::{debug, warn};
@@ -16,18 +17,17 @@ use super::OpenError;
 use super::borrowed_event::borrow;
 use super::candidate::{Candidate, Found};
 use super::description::Description;
+use super::holders::Holders;
 use super::irqs;
 use super::link::{End, Link};
 use super::session::Session;
+use crate::client::ClientError;
 
 /// Messages taken before anything else is looked at.
 const BURST: usize = 64;
 /// Between two attempts to reconnect: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// How long a process may take to end that is to make room for the one that has come in its place.
-const END_WITHIN: Duration = Duration::from_secs(1);
-
 /// What the thread does until the link is released.
 pub fn run(link: &Link, description: &Description, mut session: Arc<Session>, mut reader: Reader) {
     loop {
@@ -192,25 +192,47 @@ fn attempt(link: &Link, description: &Description) -> Result<(Session, Reader), 
 
 /// A process that had guest memory before must have ended, or be the one that comes again: two would write to it.
 fn make_room(link: &Link, found: &Found) -> Result<(), OpenError> {
-    let holders = link.lock().holders.clone();
     let coming = found.process();
-    for holder in &holders {
-        let same = holder.pid() == coming.pid();
-        let ended = match (holder.is_known(), link.options.fence && !same) {
-            (true, true) => holder.kill(END_WITHIN),
-            (true, false) => holder.has_ended(Duration::ZERO),
-            (false, _) => holder.has_left(),
-        };
-        if link.memory.is_shared() && !ended && !same {
+    if link.memory.is_shared() {
+        let holders = link.lock().holders.clone();
+        if let Some(pid) = holders.in_the_way_of(coming, link.options.fence) {
+            let what = format!(
+                "process {pid}, which served it before, still has the guest's memory: end it"
+            );
             return Err(OpenError::Unusable {
                 socket: link.path.clone(),
-                what: format!(
-                    "process {}, which served it before, still has the guest's memory: end it",
-                    holder.pid()
-                ),
+                what,
             });
         }
     }
-    link.lock().holders = vec![Arc::clone(coming)];
+    let mut holders = Holders::default();
+    holders.add(coming);
+    link.lock().holders = holders;
     Ok(())
+}
+
+/// Has the thread try at once, and waits for what comes of it, until `by` at most. Does nothing where the server is
+/// there.
+pub fn revive(link: &Link, by: Deadline) -> Result<(), ClientError> {
+    let mut state = link.lock();
+    // An attempt that is under way may have begun before the server was there.
+    let attempts = state.begun + 1;
+    state.urgent = true;
+    link.tell();
+    while !state.is_there() && !state.released && state.ended < attempts {
+        if by.remaining().is_zero() {
+            return Err(ClientError::TimedOut {
+                device: link.name.clone(),
+                doing: "coming to the server again".into(),
+                after: Duration::ZERO,
+            });
+        }
+        state = link.wait(state, by.instant());
+    }
+    if state.is_there() {
+        state.urgent = false;
+        return Ok(());
+    }
+    drop(state);
+    Err(link.gone_error())
 }

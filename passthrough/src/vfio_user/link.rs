@@ -19,13 +19,10 @@ use vfio_user::wire::WireError;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::guest_memory::ServedMemory;
-use super::process::ServerProcess;
+use super::holders::Holders;
 use super::session::Session;
 use super::{UserOptions, in_words};
 use crate::client::{ClientError, Observer};
-
-/// How long a process that was killed may take to end.
-const END_WITHIN: Duration = Duration::from_secs(1);
 
 /// See the module's header.
 pub struct Link {
@@ -53,7 +50,7 @@ pub struct State {
     /// No call waits beyond this.
     bound: Option<Instant>,
     /// Processes that had guest memory, and may have it still.
-    pub holders: Vec<Arc<ServerProcess>>,
+    pub holders: Holders,
     /// What unmasks the pin when it is signalled, where the server does not look itself.
     pub resample: Option<Arc<EventFd>>,
     /// Interrupt types that are on, by their numbers.
@@ -100,7 +97,7 @@ impl Link {
                 told: true,
                 released: false,
                 bound: None,
-                holders: Vec::new(),
+                holders: Holders::default(),
                 resample: None,
                 connected: [false; 3],
                 begun: 0,
@@ -153,6 +150,14 @@ impl Link {
         doing: impl Display,
     ) -> Result<Reply, ClientError> {
         let began = Instant::now();
+        if by <= began {
+            // It was not asked, and is not to be blamed.
+            return Err(ClientError::TimedOut {
+                device: self.name.clone(),
+                doing: doing.to_string(),
+                after: Duration::ZERO,
+            });
+        }
         let reply = (session.requests).request(command, payload, descriptors, by);
         reply.map_err(|error| self.failed(session, error, began, by, &doing))
     }
@@ -255,7 +260,7 @@ impl Link {
             let mut state = self.lock();
             state.released = true;
             state.reason = "it was given back".into();
-            state.holders.clear();
+            state.holders = Holders::default();
             (state.session.take(), state.attempt.take())
         };
         if let Some(session) = session {
@@ -268,32 +273,23 @@ impl Link {
         let _ = self.wake.write(1);
     }
 
-    /// Whether no process has guest memory any more, other than those that are known to have ended. Ends those that
-    /// are to be.
+    /// Whether no process has guest memory any more, other than those that are known to have ended. Where servers are
+    /// fenced, this one is ended first.
     pub fn is_quiet(&self) -> bool {
+        let fence = self.options.fence;
         let (holders, session) = {
             let state = self.lock();
             (state.holders.clone(), state.session.clone())
         };
-        if self.options.fence {
-            if let Some(session) = &session {
-                let reason = "the server was to be ended: its device was not shut down in time";
-                self.end(session, End::Hung(reason.into()));
+        if let Some(session) = &session {
+            if !fence {
+                return false;
             }
-            for holder in &holders {
-                holder.kill(Duration::ZERO);
-            }
+            let reason = "the server is ended: its device was not shut down in time";
+            self.end(session, End::Hung(reason.into()));
         }
-        let by = Instant::now() + END_WITHIN;
-        let patience = || match self.options.fence {
-            true => by.saturating_duration_since(Instant::now()),
-            false => Duration::ZERO,
-        };
-        let there = session.is_some() && !self.options.fence;
         // Without memory of its own a server that is gone asks for none either.
-        !there
-            && (!self.memory.is_shared()
-                || holders.iter().all(|holder| holder.has_ended(patience())))
+        !self.memory.is_shared() || holders.have_ended(fence)
     }
 
     /// The error of calls to a server that is gone.

@@ -18,6 +18,7 @@ mod borrowed_event;
 mod candidate;
 mod description;
 mod guest_memory;
+mod holders;
 mod io_events;
 mod irqs;
 mod keeper;

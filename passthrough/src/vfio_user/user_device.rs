@@ -61,7 +61,7 @@ impl UserDevice {
             link.observer.warn(warning);
         }
         let description = Arc::new(found.description.clone());
-        link.lock().holders.push(Arc::clone(found.process()));
+        link.lock().holders.add(found.process());
         let (session, reader) = found.give(&memory)?;
         let session = Arc::new(session);
         link.begin(Arc::clone(&session));
@@ -276,46 +276,13 @@ impl Client for UserDevice {
         let link = &self.link;
         let session = link.session()?;
         let doing = "a reset";
-        if by.remaining().is_zero() {
-            // It was not asked, and is not to be blamed.
-            return Err(ClientError::TimedOut {
-                device: link.name.clone(),
-                doing: doing.into(),
-                after: by.remaining(),
-            });
-        }
         let request = (command::DEVICE_RESET, &[][..]);
         link.ask(&session, request, &[], by.instant(), doing)?;
         Ok(())
     }
 
     fn revive(&self, by: Deadline) -> Result<(), ClientError> {
-        let link = &self.link;
-        let mut state = link.lock();
-        // One that is under way may have begun before the server was there.
-        let attempts = state.begun + 1;
-        state.urgent = true;
-        link.tell();
-        while !state.is_there() && !state.released && state.ended < attempts {
-            if by.remaining().is_zero() {
-                return Err(ClientError::TimedOut {
-                    device: link.name.clone(),
-                    doing: "coming to the server again".into(),
-                    after: by.remaining(),
-                });
-            }
-            state = link.wait(state, by.instant());
-        }
-        match state.is_there() {
-            true => {
-                state.urgent = false;
-                Ok(())
-            }
-            false => {
-                drop(state);
-                Err(link.gone_error())
-            }
-        }
+        keeper::revive(&self.link, by)
     }
 
     fn gone(&self) -> Option<String> {

@@ -6,6 +6,7 @@
 
 mod driver;
 mod kills;
+mod passed_through;
 mod process;
 
 use driver::{Driver, REMOTE};

@@ -196,6 +196,7 @@ fn serve(listener: &UnixListener, stopped: &UnixStream, shared: &Shared) {
             let mut notes = shared.notes.lock().unwrap();
             notes.connections += 1;
             notes.bar = vec![0; BAR as usize];
+            shared.changed.notify_all();
             notes.connections - 1
         };
         let stop = attend(&socket, stopped, shared, earlier);
