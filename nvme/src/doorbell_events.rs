@@ -172,6 +172,16 @@ impl DoorbellEvents {
         }
     }
 
+    /// What comes of it when the host does not watch the eventfd of the queue `id` any more.
+    #[cfg(test)]
+    pub(crate) fn refuse(&self, id: u16) {
+        let state = lock(&self.state);
+        let hung = state.bells[usize::from(id)].as_ref();
+        let bell = hung.map(|hung| Arc::clone(&hung.bell));
+        drop(state);
+        bell.expect("the queue has an eventfd").unwatched();
+    }
+
     /// The eventfds of the queues of `session` that are connected, and where.
     pub(crate) fn connected(&self, session: &Session) -> Vec<(u64, Arc<EventFd>)> {
         let state = lock(&self.state);

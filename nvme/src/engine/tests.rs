@@ -51,6 +51,41 @@ fn a_stuck_lane_holds_no_other_back() {
     drop(release);
 }
 
+/// Each costs the same, wherever it stands: a reset that had to move the others for each would not end soon.
+#[test]
+fn hundreds_of_thousands_of_jobs_are_withdrawn_from_the_middle_and_the_others_run_in_order() {
+    const JOBS: usize = 400_000;
+    let lane = Lane::new(1);
+    let (release, held) = channel::<()>();
+    let (tell, told) = channel();
+    lane.submit(Box::new(move || {
+        let _ = held.recv();
+    }));
+    let first = tell.clone();
+    lane.submit(Box::new(move || first.send("first").unwrap()));
+    let tickets: Vec<_> = (0..JOBS)
+        .map(|_| lane.submit(Box::new(|| panic!("it was withdrawn"))))
+        .collect();
+    lane.submit(Box::new(move || tell.send("last").unwrap()));
+    let (done, withdrawn) = channel();
+    let stuck = Arc::clone(&lane);
+    thread::spawn(move || {
+        let (front, back) = tickets.split_at(JOBS / 2);
+        for (one, other) in front.iter().rev().zip(back) {
+            stuck.withdraw(*one);
+            stuck.withdraw(*other);
+        }
+        done.send(()).unwrap();
+    });
+    withdrawn
+        .recv_timeout(SOON)
+        .expect("all are withdrawn soon");
+    assert_eq!(lane.waiting(), 2);
+    drop(release);
+    assert_eq!(told.recv_timeout(SOON).unwrap(), "first");
+    assert_eq!(told.recv_timeout(SOON).unwrap(), "last");
+}
+
 #[test]
 fn a_queue_with_more_to_do_lets_others_in_between() {
     struct Twice(

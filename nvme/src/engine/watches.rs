@@ -211,3 +211,58 @@ fn refuse(owner: &dyn Serve, failure: &io::Error) {
     error!("an NVMe I/O thread cannot watch an eventfd: {failure}");
     owner.unwatched();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::engine::{Transfers, Turn};
+
+    #[derive(Default)]
+    struct Counting {
+        rings: AtomicU32,
+        refusals: AtomicU32,
+    }
+
+    impl Serve for Counting {
+        fn serve(self: Arc<Self>, _: &mut Transfers) -> Turn {
+            Turn::Done
+        }
+        fn rang(&self) {
+            self.rings.fetch_add(1, Ordering::Relaxed);
+        }
+        fn unwatched(&self) {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_cannot_be_told_of_signals_is_told_of_that_and_nobody_else() {
+        let mut watches = Watches::default();
+        let owners = [(); 2].map(|()| Arc::new(Counting::default()));
+        let event = Arc::new(EventFd::new(libc::EFD_NONBLOCK).unwrap());
+        // An epoll instance takes a descriptor once.
+        for owner in &owners {
+            watches.add(Arc::clone(owner) as _, Arc::clone(&event), false);
+        }
+        event.write(1).unwrap();
+        watches.look();
+        let counts = |owner: &Counting| {
+            (
+                owner.rings.load(Ordering::Relaxed),
+                owner.refusals.load(Ordering::Relaxed),
+            )
+        };
+        assert_eq!(
+            owners.each_ref().map(|owner| counts(owner)),
+            [(1, 0), (0, 1)]
+        );
+        // As a ring's kernel says it.
+        let tag = tag((0, &watches.slots[0]));
+        watches.completed(tag, -libc::EBADF, false);
+        assert_eq!(counts(&owners[0]), (1, 1));
+        watches.completed(tag, 0, true);
+        assert_eq!(counts(&owners[0]), (1, 1), "it is forgotten");
+    }
+}

@@ -38,6 +38,10 @@ impl Worker {
     /// Serves a burst of every queue that is ready, hands over once, and takes completions. Returns whether
     /// there is more to do.
     pub(super) fn round(&mut self) -> bool {
+        if self.queues.ready.is_empty() {
+            // What came while the thread looked out for it is served at once.
+            self.queues.look();
+        }
         self.queues.serve(&mut self.transfers);
         self.transfers.submit();
         let ended = self.transfers.finish();

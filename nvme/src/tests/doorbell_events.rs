@@ -10,7 +10,7 @@ use devices::io_event::IoEvents;
 use devices::lifecycle::{Deadline, Device, Phases};
 
 use super::backend::TestBackend;
-use super::driver::{DATA, DISK, Guest, config, eventually, result, transfer};
+use super::driver::{DATA, DISK, Guest, SHADOW, config, eventually, result, transfer};
 use crate::Engine;
 use crate::spec::Submission;
 use crate::spec::command::{admin, io};
@@ -255,4 +255,68 @@ fn a_released_drive_leaves_no_eventfd() {
     assert_eq!(guest.machine.addresses(), [0; 0]);
     guest.place(Some(THERE));
     assert_eq!(guest.machine.addresses(), [0; 0]);
+}
+
+/// Stores the doorbell of queue `id` in memory, once its thread looks there no more, and tells nobody.
+fn store_unheard(guest: &mut Guest, id: u16) -> u16 {
+    let word = |guest: &Guest, page: u64| {
+        let raw = guest.bytes(SHADOW + page + u64::from(id) * 8, 4);
+        u32::from_le_bytes(raw.try_into().unwrap())
+    };
+    // The thread stores what it has seen before it sleeps.
+    eventually("a thread at rest", || word(guest, 4096) == word(guest, 0));
+    let tail = word(guest, 0) + 1;
+    let cid = guest.push(id, read());
+    guest.fill(SHADOW + u64::from(id) * 8, &tail.to_le_bytes());
+    cid
+}
+
+/// Queues of a session that began while the BAR was away, with the eventfds of an earlier one at the old place.
+fn away() -> Guest {
+    let mut guest = up();
+    work(&mut guest, 10);
+    guest.place(None);
+    reset(&guest);
+    start(&mut guest);
+    // Both have rested since.
+    work(&mut guest, 2);
+    guest
+}
+
+#[test]
+fn an_eventfd_of_an_earlier_session_rings_for_the_queue_that_is_there_now() {
+    let mut guest = away();
+    for id in [1, 2] {
+        let cid = store_unheard(&mut guest, id);
+        assert!(guest.machine.signal(tail(HERE, id.into())));
+        assert_eq!(result(&guest.wait(id, cid)), Ok(0));
+    }
+}
+
+#[test]
+fn what_was_rung_unheard_while_the_bar_was_away_is_served_when_it_is_back() {
+    let mut guest = away();
+    let cids = [1, 2].map(|id| (id, store_unheard(&mut guest, id)));
+    guest.place(Some(HERE));
+    for (id, cid) in cids {
+        assert_eq!(result(&guest.wait(id, cid)), Ok(0));
+    }
+}
+
+#[test]
+fn a_doorbell_that_the_host_does_not_watch_is_written_and_none_before_is_lost() {
+    let mut guest = up();
+    work(&mut guest, 10);
+    let cid = store_unheard(&mut guest, 1);
+    guest.controller.drive.doorbell_events.refuse(1);
+    assert_eq!(result(&guest.wait(1, cid)), Ok(0));
+    eventually("a doorbell that is written", || {
+        guest.machine.addresses() == [tail(HERE, 2)]
+    });
+    work(&mut guest, 100);
+    // And in the sessions to come.
+    reset(&guest);
+    start(&mut guest);
+    assert_eq!(guest.machine.addresses(), [tail(HERE, 2)]);
+    work(&mut guest, 100);
 }

@@ -129,10 +129,14 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
     use std::io::Write;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
 
     use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
 
     fn event() -> (OwnedFd, File) {
         let event = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
@@ -182,6 +186,20 @@ mod tests {
         pin.disconnect();
         pin.set_masked(false);
         assert_eq!(count(&theirs), 0);
+    }
+
+    /// A client that signals, has its eventfd block, and takes the signal back before the process reads it.
+    #[test]
+    fn unmasking_waits_for_no_client() {
+        let pin = Arc::new(Pin::default());
+        pin.connect_unmask(Some(eventfd(0, EventfdFlags::CLOEXEC).unwrap()));
+        let (tell, told) = channel();
+        let woken = Arc::clone(&pin);
+        std::thread::spawn(move || {
+            woken.woken();
+            let _ = tell.send(());
+        });
+        told.recv_timeout(SOON).expect("nothing is waited for");
     }
 
     #[test]
