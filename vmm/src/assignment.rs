@@ -27,7 +27,19 @@ impl KvmVfio {
         }
     }
 
+    /// A KVM without this device is none that has to know: most devices work without.
     fn change(&self, attribute: u32, file: BorrowedFd<'_>) -> io::Result<()> {
+        let device = match self.device() {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                if attribute == KVM_DEV_VFIO_FILE_ADD {
+                    tracing::warn!(
+                        "this host's KVM has no VFIO device: devices that do not snoop caches may fail"
+                    );
+                }
+                return Ok(());
+            }
+            device => device?,
+        };
         let descriptor: i32 = file.as_raw_fd();
         let attribute = kvm_device_attr {
             group: KVM_DEV_VFIO_FILE,
@@ -35,9 +47,7 @@ impl KvmVfio {
             addr: (&raw const descriptor) as u64,
             flags: 0,
         };
-        self.device()?
-            .set_device_attr(&attribute)
-            .map_err(host_error)
+        device.set_device_attr(&attribute).map_err(host_error)
     }
 
     fn device(&self) -> io::Result<Arc<DeviceFd>> {

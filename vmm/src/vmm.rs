@@ -225,7 +225,8 @@ impl Vmm {
                 return self.remove_device(call, id, reply);
             }
             (Request::Plan, Some(machine)) => {
-                return plan::answer(machine.config().clone(), reply);
+                let told = machine.reset_sets();
+                return plan::answer(machine.config().clone(), told, reply);
             }
             (Request::GetTeardownPolicy, Some(machine)) => {
                 Ok(Response::TeardownPolicy(machine.teardown_policy()))

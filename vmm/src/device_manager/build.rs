@@ -1,25 +1,23 @@
 //! From configuration to devices: one match over the device types, one walk over the tree.
 
+mod error;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::config::{
-    Bridge as BridgeConfig, BridgePort, ConfigError, DeviceConfig, NvmeConfig, SerialMode,
-    VmConfig, assign_slots,
+    Bridge as BridgeConfig, BridgePort, DeviceConfig, NvmeConfig, VmConfig, assign_slots,
 };
-use api::error::{ApiError, ErrorCode};
 use devices::interrupt::IntxLine;
 use devices::latency::seed_of;
 use devices::legacy::{Ports, ResetControl};
 use devices::lifecycle::Device;
 use devices::memory::GuestMemory;
 use devices::pci::{
-    Attachment, Bridge, BridgeKind, Bus, ConfigPorts, DevFn, IntxPin, Node, RootComplex,
-    TopologyError, intx_gsi, root_pin,
+    Attachment, Bridge, BridgeKind, Bus, ConfigPorts, DevFn, IntxPin, Node, RootComplex, intx_gsi,
+    root_pin,
 };
 use kvm_ioctls::VmFd;
 use nvme::{Connections, Controller, Engine};
@@ -28,10 +26,10 @@ use vm_device::bus::{MmioAddress, MmioRange};
 use vm_device::device_manager::{IoManager, MmioManager};
 
 use super::behaviour::{Tunable, latency};
-use super::drive::{self, DriveError};
+use super::drive;
 use super::legacy::{Legacy, register};
 use super::list::{ListError, Listing};
-use super::passthrough::{Opened, Passthrough, PassthroughError};
+use super::passthrough::{Opened, Passthrough};
 use super::teardown::Graph;
 use super::{DeviceManager, Parts};
 use crate::address_space::AddressSpace;
@@ -40,6 +38,8 @@ use crate::interrupts::InterruptRouting;
 use crate::io_events::IoEventTable;
 use crate::mailbox::Mailbox;
 use crate::memory::{ECAM, GuestRam, MMIO32};
+
+pub use error::BuildError;
 
 /// What devices are built on.
 pub struct Host {
@@ -59,76 +59,22 @@ pub struct Host {
     pub mmio64: (u64, u64),
 }
 
-/// Why the devices could not be built.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// A place on a bus is wrong; validation should have seen it.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The hierarchy does not fit together; validation should have seen it.
-    #[error("building the PCI hierarchy: {0}")]
-    Topology(#[from] TopologyError),
-    /// The devices cannot be listed; validation should have seen it.
-    #[error(transparent)]
-    List(#[from] ListError),
-    /// A device is in the list and was not made: the two walks over the configuration differ.
-    #[error("the device `{0}` is listed and was not built")]
-    NotMade(String),
-    /// A device cannot be passed through.
-    #[error(transparent)]
-    Passthrough(#[from] PassthroughError),
-    /// A drive could not be made.
-    #[error(transparent)]
-    Drive(#[from] DriveError),
-    /// The threads of the NVMe controllers could not be started.
-    #[error("starting the I/O threads: {0}")]
-    Engine(io::Error),
-    /// The serial port's other end cannot be used.
-    #[error("the serial port (mode {mode:?}{}): {source}", path.as_ref().map(|path| format!(", {}", path.display())).unwrap_or_default())]
-    Serial {
-        /// Its mode.
-        mode: SerialMode,
-        /// The file or socket.
-        path: Option<PathBuf>,
-        /// The host's error.
-        source: io::Error,
-    },
-    /// Two devices claim a port.
-    #[error("registering the ports from {first:#x}: {reason}")]
-    Ports {
-        /// The first port.
-        first: u16,
-        /// Why.
-        reason: String,
-    },
-}
-
-impl From<BuildError> for ApiError {
-    fn from(error: BuildError) -> Self {
-        match error {
-            BuildError::Config(error) => error.into(),
-            BuildError::List(error) => error.into(),
-            BuildError::Drive(error) => error.into(),
-            BuildError::Passthrough(error) => error.into(),
-            BuildError::Serial { ref source, .. } => {
-                let code = match source.kind() {
-                    io::ErrorKind::NotFound => ErrorCode::FileMissing,
-                    io::ErrorKind::AddrInUse => ErrorCode::FileLocked,
-                    _ => ErrorCode::BadFile,
-                };
-                ApiError::from_error(code, &error).with_field("serial")
-            }
-            error => ApiError::from_error(ErrorCode::Internal, &error),
-        }
-    }
-}
-
 impl DeviceManager {
     /// Builds every device of `config` and says where the guest reaches them.
     pub fn build(config: &VmConfig, host: &Host) -> Result<(Self, AddressSpace), BuildError> {
+        let (passthrough, opened) = Passthrough::open(config, host)?;
+        Self::build_with(config, host, passthrough, opened)
+    }
+
+    /// The same with the devices that are passed through open already.
+    pub(super) fn build_with(
+        config: &VmConfig,
+        host: &Host,
+        passthrough: Passthrough,
+        opened: HashMap<String, Opened>,
+    ) -> Result<(Self, AddressSpace), BuildError> {
         let mut ports = IoManager::new();
         let legacy = Legacy::build(config, host, &mut ports)?;
-        let (passthrough, opened) = Passthrough::open(config, host)?;
         let builder = Builder {
             host,
             io_events: Arc::new(IoEventTable::new(host.vm.clone())),

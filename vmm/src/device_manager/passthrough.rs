@@ -218,3 +218,6 @@ impl Passthrough {
         Ok(function)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,11 @@ impl Machine {
         }
     }
 
+    /// The devices that are reset together, a line for each set of them.
+    pub fn reset_sets(&self) -> Vec<String> {
+        self.devices.reset_sets(&self.config)
+    }
+
     /// Does with the devices what has to be done after the teardown of `report`, and completes it. Returns whether
     /// the machine must not boot again.
     pub(super) fn judge(&mut self, report: &mut TeardownReport) -> bool {
@@ -38,9 +43,7 @@ impl Machine {
         for device in &mut report.devices {
             device.reset_set = self.devices.reset_set(&device.id);
         }
-        report
-            .warnings
-            .extend(self.devices.reset_sets(&self.config));
+        report.warnings.extend(self.reset_sets());
         for id in verdict.quarantined {
             self.events.push(EventKind::DeviceQuarantined { id });
         }
