@@ -47,17 +47,17 @@ pub fn connect(
     events: &[Option<BorrowedFd<'_>>],
     unheard: BorrowedFd<'_>,
 ) -> Result<(), ClientError> {
-    let most = session.server.descriptors().clamp(1, MOST_DESCRIPTORS) as usize;
     let mut at = first;
     // Runs of those with a signal, and of those without.
     for run in events.chunk_by(|one, other| one.is_some() == other.is_some()) {
-        for events in run.chunks(most) {
+        for events in run.chunks(most(session) as usize) {
             let range = at..at + events.len() as u32;
             if let Err(error) = connect_some(link, session, irq, range.clone(), events, unheard) {
                 if matches!(error, ClientError::Refused { .. }) {
                     // None is to be connected anew.
                     let before = first..range.start;
-                    silence(link, session, irq, before, unheard, most);
+                    // A server that refused once may again; there is nothing else to be done.
+                    let _ = silence(link, session, irq, before, unheard);
                 }
                 return Err(error);
             }
@@ -67,22 +67,27 @@ pub fn connect(
     Ok(())
 }
 
+/// Leaves a range without a signal.
 fn silence(
     link: &Link,
     session: &Arc<Session>,
     irq: IrqType,
     range: Range<u32>,
     unheard: BorrowedFd<'_>,
-    most: usize,
-) {
+) -> Result<(), ClientError> {
     let mut at = range.start;
     while at < range.end {
-        let end = range.end.min(at + most as u32);
+        let end = range.end.min(at + most(session));
         let nothing = vec![None; (end - at) as usize];
-        // A server that refused once may again; there is nothing else to be done.
-        let _ = connect_some(link, session, irq, at..end, &nothing, unheard);
+        connect_some(link, session, irq, at..end, &nothing, unheard)?;
         at = end;
     }
+    Ok(())
+}
+
+/// Most descriptors in a message.
+fn most(session: &Session) -> u32 {
+    session.server.descriptors().clamp(1, MOST_DESCRIPTORS)
 }
 
 /// Connects a range of which all or none have a signal.
@@ -108,11 +113,21 @@ fn connect_some(
     }
 }
 
-/// Switches a type off.
-pub fn disconnect(link: &Link, session: &Arc<Session>, irq: IrqType) -> Result<(), ClientError> {
+/// Switches a type of `count` interrupts off.
+pub fn disconnect(
+    link: &Link,
+    session: &Arc<Session>,
+    irq: IrqType,
+    count: u32,
+    unheard: BorrowedFd<'_>,
+) -> Result<(), ClientError> {
     let flags = flag::DATA_NONE | flag::ACTION_TRIGGER;
-    let set = set(flags, description::index(irq), 0..0);
-    ask(link, session, &set, &[], "switching its interrupts off")
+    let off = set(flags, description::index(irq), 0..0);
+    match ask(link, session, &off, &[], "switching its interrupts off") {
+        // Servers that know no such thing are there too: nobody is to hear of any, then.
+        Err(ClientError::Refused { .. }) => silence(link, session, irq, 0..count, unheard),
+        other => other,
+    }
 }
 
 /// Masks or unmasks the pin. Nobody waits for it: a vCPU asks.

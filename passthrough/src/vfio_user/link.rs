@@ -285,7 +285,7 @@ impl Link {
             if !fence {
                 return false;
             }
-            let reason = "the server is ended: its device was not shut down in time";
+            let reason = "its device was not shut down in time";
             self.end(session, End::Hung(reason.into()));
         }
         // Without memory of its own a server that is gone asks for none either.

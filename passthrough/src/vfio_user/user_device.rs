@@ -60,6 +60,12 @@ impl UserDevice {
         for warning in found.warnings() {
             link.observer.warn(warning);
         }
+        if options.fence && !found.process().is_known() {
+            // A service manager listens for it, or it is in another container.
+            let warning =
+                "it is not known which process the server is: it will not be ended where it hangs";
+            link.observer.warn(warning);
+        }
         let description = Arc::new(found.description.clone());
         link.lock().holders.add(found.process());
         let (session, reader) = found.give(&memory)?;
@@ -222,7 +228,8 @@ impl Client for UserDevice {
                 state.resample = None;
             }
         }
-        irqs::disconnect(&self.link, &session, irq)?;
+        let unheard = borrow(&self.unheard);
+        irqs::disconnect(&self.link, &session, irq, self.irqs(irq), unheard)?;
         self.link.lock().connected[index] = false;
         Ok(())
     }

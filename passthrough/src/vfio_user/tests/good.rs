@@ -169,6 +169,46 @@ fn vectors_without_a_signal_have_one_that_nobody_hears_where_the_server_knows_no
 }
 
 #[test]
+fn a_server_that_cannot_switch_a_type_off_is_given_eventfds_that_nobody_hears() {
+    let off = irq_set_flag::DATA_NONE | irq_set_flag::ACTION_TRIGGER;
+    let server = Played::new(move |asked| match (asked.command, asked.descriptors) {
+        (command::DEVICE_SET_IRQS, 0) => Verdict::Refuse(22),
+        _ => Verdict::Ordinary,
+    });
+    let (device, _) = open(&server);
+    let heard = event();
+    device
+        .connect(IrqType::Msi, 1, &[Some(borrow(&heard))])
+        .unwrap();
+    device.disconnect(IrqType::Msi).unwrap();
+    let (set, fds, _) = server.notes(|notes| notes.irqs.pop().unwrap());
+    assert_ne!(set.flags, off);
+    assert_eq!((set.start, set.count, fds.len()), (0, 4, 4));
+    for fd in fds {
+        rustix::io::write(&fd, &1_u64.to_ne_bytes()).unwrap();
+    }
+    assert!(heard.read().is_err());
+}
+
+#[test]
+fn who_asks_for_a_fence_is_told_where_there_can_be_none() {
+    let server = Played::good();
+    let watcher = Arc::new(Watcher::default());
+    let options = UserOptions {
+        fence: true,
+        ..options(20_000)
+    };
+    // This process plays the server, and does not end itself.
+    let device = connect(&server.path, options, &memory(), watcher.clone()).unwrap();
+    let [Said::Warning(text)] = &watcher.said()[..] else {
+        panic!("{:?}", watcher.said());
+    };
+    assert!(text.contains("not known which process"), "{text}");
+    assert!(!device.is_quiet(false));
+    watcher.hears_gone();
+}
+
+#[test]
 fn what_was_connected_before_a_refusal_is_silenced() {
     let server = Played::new(|asked| {
         let start = asked.payload.get(12).copied();

@@ -163,9 +163,11 @@ fn a_second_process_gets_no_memory_while_the_first_may_have_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut process = Process::start(&folder, true);
     let (device, watcher) = open(&folder, false);
+    // It does not run, and the client finds nobody until there is a second.
+    process.signal(Signal::STOP);
+    std::fs::remove_file(folder.path().join("socket")).unwrap();
     assert!(device.reset(hang()).is_err());
     watcher.hears_gone();
-    process.signal(Signal::STOP);
     let _second = Process::start(&folder, false);
     let warned = watcher.hears(|said| matches!(said, Said::Warning(_)));
     let pid = process.child.id().to_string();
