@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use rustix::fs::{SealFlags, fcntl_add_seals};
 use vfio_user::Errno;
 use vfio_user::client::Memory;
 use vfio_user::protocol::{DmaMap, map_flag};
@@ -37,6 +38,15 @@ impl ServedMemory {
     /// Whether a server has any of it in its hands.
     pub fn is_shared(&self) -> bool {
         self.ranges().any(|(_, file)| file.is_some())
+    }
+
+    /// Keeps servers from cutting its files short, where they were made so that this is possible: an access to what
+    /// is not there any more would end this process.
+    pub fn seal(&self) {
+        for (_, file) in self.ranges() {
+            // Fails where the file takes no seals, or is in a file system without.
+            let _ = file.map(|file| fcntl_add_seals(file.file(), SealFlags::SHRINK));
+        }
     }
 
     fn check(&self, at: u64, size: usize) -> Result<GuestAddress, Errno> {

@@ -200,7 +200,9 @@ impl Link {
                 source: errno.into(),
             },
             WireClientError::TimedOut { .. } | WireClientError::Wire(WireError::TooSlow(_)) => {
-                let after = by.saturating_duration_since(began);
+                // A moment has passed since the deadline was set: five seconds are to read as such.
+                let left = by.saturating_duration_since(began) + Duration::from_micros(500);
+                let after = Duration::from_millis(left.as_millis() as u64);
                 let within = in_words(after);
                 let reason = format!("the server did not answer {doing} within {within}");
                 self.end(session, End::Hung(reason));

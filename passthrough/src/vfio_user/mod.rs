@@ -73,11 +73,13 @@ pub fn connect(
     UserDevice::open(socket, options, memory, observer)
 }
 
-/// A time as a user reads it.
+/// A time as a user reads it: what is about five seconds is `5 s`.
 fn in_words(time: Duration) -> String {
-    match (time.as_secs(), time.subsec_millis()) {
-        (seconds @ 1.., 0) => format!("{seconds} s"),
-        _ => format!("{} ms", time.as_millis()),
+    let tenths = (time.as_millis() + 50) / 100;
+    match (tenths / 10, tenths % 10) {
+        (0, _) => format!("{} ms", time.as_millis()),
+        (seconds, 0) => format!("{seconds} s"),
+        (seconds, tenths) => format!("{seconds}.{tenths} s"),
     }
 }
 

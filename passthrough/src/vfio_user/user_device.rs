@@ -51,6 +51,7 @@ impl UserDevice {
             }
         };
         let memory = ServedMemory::new(memory);
+        memory.seal();
         let candidate = Candidate::connect(socket, options.request_timeout, drop)?;
         let found = candidate.find()?;
         let unheard = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);

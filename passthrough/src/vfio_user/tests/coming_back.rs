@@ -121,7 +121,7 @@ fn another_device_in_its_place_gets_no_memory() {
     };
     let other_size = |asked: &Asked<'_>| {
         let index = (*asked.payload.get(8)?).into();
-        let mut info = played::region_info(index);
+        let mut info = ordinary::region_info(index);
         info.size *= 2;
         let asked = asked.command == command::DEVICE_GET_REGION_INFO && index == 0;
         asked.then(|| Verdict::Reply(info.as_bytes().to_vec(), Vec::new()))
@@ -148,7 +148,7 @@ fn another_device_in_its_place_gets_no_memory() {
 fn a_pin_that_was_unmasked_by_an_eventfd_is_not_after_it_came_back() {
     let server = other_afterwards(|_| None);
     let (device, watcher) = open(&server);
-    let event = Arc::new(vmm_sys_util::eventfd::EventFd::new(libc::EFD_NONBLOCK).unwrap());
+    let event = Arc::new(event());
     device.unmask_pin_by(Some(&event)).unwrap();
     assert!(is_gone(&device.reset(soon())));
     watcher.hears(|said| *said == Said::Back);

@@ -10,7 +10,7 @@ use vfio_user::protocol::*;
 use vm_memory::VolatileMemory;
 use zerocopy::IntoBytes;
 
-use super::played::{BAR, region_info};
+use super::ordinary::{BAR, region_info};
 use super::*;
 use crate::client::Area;
 

@@ -190,7 +190,7 @@ fn a_teardown_bounds_what_is_waited_for() {
         _ => Verdict::Ordinary,
     });
     let (device, watcher) = open(&server);
-    let event = vmm_sys_util::eventfd::EventFd::new(libc::EFD_NONBLOCK).unwrap();
+    let event = event();
     let lent = borrowed_event::borrow(&event);
     device.connect(IrqType::Msix, 0, &[Some(lent)]).unwrap();
     let by = Deadline::after(Duration::from_millis(50));
@@ -198,4 +198,16 @@ fn a_teardown_bounds_what_is_waited_for() {
     let late = device.disconnect(IrqType::Msix);
     assert!(matches!(late, Err(ClientError::TimedOut { after, .. }) if after.as_millis() <= 50));
     watcher.hears_gone();
+}
+
+#[test]
+fn times_are_told_as_users_set_them() {
+    let told = [0, 49, 949, 999, 1500, 4999, 5000, 12_340].map(|time| {
+        let time = Duration::from_millis(time);
+        in_words(time)
+    });
+    let expected = [
+        "0 ms", "49 ms", "949 ms", "1 s", "1.5 s", "5 s", "5 s", "12.3 s",
+    ];
+    assert_eq!(told, expected);
 }

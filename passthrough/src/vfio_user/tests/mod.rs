@@ -4,7 +4,9 @@ mod coming_back;
 mod good;
 mod hostile;
 mod hung;
+mod interrupts;
 mod opening;
+mod ordinary;
 mod played;
 mod processes;
 
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+
+use vmm_sys_util::eventfd::EventFd;
 
 use super::*;
 use crate::client::{Client, ClientError};
@@ -88,7 +92,7 @@ impl Observer for Watcher {
 
 /// Memory with a file, and some without.
 fn memory() -> GuestMemoryMmap<()> {
-    let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
+    let file = File::from(memfd_create("guest", MemfdFlags::ALLOW_SEALING).unwrap());
     file.set_len(2 * MEMORY as u64).unwrap();
     let shared = FileOffset::new(file, MEMORY as u64);
     let ranges = [
@@ -119,6 +123,10 @@ fn open_within(server: &Played, milliseconds: u64) -> (Arc<UserDevice>, Arc<Watc
         watcher.clone(),
     );
     (device.unwrap(), watcher)
+}
+
+fn event() -> EventFd {
+    EventFd::new(libc::EFD_NONBLOCK).unwrap()
 }
 
 fn is_gone<T>(result: &Result<T, ClientError>) -> bool {

@@ -6,7 +6,7 @@ use std::path::Path;
 use vfio_user::protocol::*;
 use zerocopy::IntoBytes;
 
-use super::played::device;
+use super::ordinary::device;
 use super::*;
 
 fn refusal(path: &Path) -> String {

@@ -12,13 +12,10 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
 use vfio_user::protocol::*;
-use vfio_user::wire::{Message, Receiver, Sender};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use vfio_user::wire::{Receiver, Sender};
 
 use super::SOON;
-
-/// Bytes of BAR 0.
-pub const BAR: u64 = 0x4000;
+use super::ordinary::{BAR, ordinary};
 
 /// What becomes of a message.
 pub enum Verdict {
@@ -67,14 +64,14 @@ pub struct Notes {
     pub replies: Vec<(Header, Vec<u8>)>,
     /// Where the client may be sent messages.
     pub sender: Option<Sender>,
-    bar: Vec<u8>,
+    pub bar: Vec<u8>,
 }
 
-struct Shared {
-    notes: Mutex<Notes>,
+pub struct Shared {
+    pub notes: Mutex<Notes>,
     changed: Condvar,
     rule: Box<Rule>,
-    stated: Capabilities,
+    pub stated: Capabilities,
 }
 
 pub struct Played {
@@ -266,104 +263,6 @@ fn attend(socket: &UnixStream, stopped: &UnixStream, shared: &Shared, earlier: u
             let _ = sender.send(&header.reply(payload.len()), &[&payload], &fds);
         }
     }
-}
-
-/// The header of configuration space: an NVMe controller of some vendor.
-pub fn config() -> Vec<u8> {
-    let mut config = vec![0; 256];
-    config[..4].copy_from_slice(&[0x34, 0x12, 0x78, 0x56]);
-    config[8..12].copy_from_slice(&[1, 2, 8, 1]);
-    config
-}
-
-/// What a good server does and answers.
-fn ordinary(message: Message, shared: &Shared, earlier: usize) -> (Vec<u8>, Vec<OwnedFd>) {
-    let Message {
-        header,
-        payload,
-        descriptors,
-    } = message;
-    let mut notes = shared.notes.lock().unwrap();
-    notes.commands.push(header.command);
-    let reply = match header.command {
-        command::VERSION => {
-            let version = Version { major: 0, minor: 1 };
-            Proposal {
-                version,
-                capabilities: Some(shared.stated),
-            }
-            .to_payload()
-        }
-        command::DMA_MAP => {
-            let map = DmaMap::read_from_bytes(&payload).unwrap();
-            let file = descriptors.into_iter().next().map(File::from);
-            notes.maps.push((earlier, map, file));
-            Vec::new()
-        }
-        command::DEVICE_GET_INFO => device().as_bytes().to_vec(),
-        command::DEVICE_GET_REGION_INFO => {
-            let asked = RegionInfo::read_from_bytes(&payload).unwrap();
-            region_info(asked.index).as_bytes().to_vec()
-        }
-        command::DEVICE_GET_IRQ_INFO => {
-            let mut info = IrqInfo::read_from_bytes(&payload).unwrap();
-            (info.flags, info.count) = (1, [1, 4, 10][info.index as usize]);
-            info.as_bytes().to_vec()
-        }
-        command::DEVICE_SET_IRQS => {
-            let set = IrqSet::read_from_bytes(&payload).unwrap();
-            notes.irqs.push((set, descriptors, header.wants_no_reply()));
-            Vec::new()
-        }
-        command::REGION_READ => {
-            let access = RegionAccess::read_from_bytes(&payload).unwrap();
-            let range = access.offset as usize..(access.offset + u64::from(access.count)) as usize;
-            let data = match access.region {
-                region::CONFIG => config()[range].to_vec(),
-                _ => notes.bar[range].to_vec(),
-            };
-            [payload, data].concat()
-        }
-        command::REGION_WRITE => {
-            let (access, data) = RegionAccess::read_from_prefix(&payload).unwrap();
-            if access.region == region::BAR0 {
-                let at = access.offset as usize;
-                notes.bar[at..at + data.len()].copy_from_slice(data);
-            }
-            let quiet = header.wants_no_reply();
-            notes.writes.push((access, data.to_vec(), quiet));
-            access.as_bytes().to_vec()
-        }
-        command::DEVICE_RESET => {
-            notes.resets += 1;
-            Vec::new()
-        }
-        other => panic!("command {other}"),
-    };
-    (reply, Vec::new())
-}
-
-pub fn device() -> DeviceInfo {
-    DeviceInfo {
-        argsz: 16,
-        flags: device_flag::RESET | device_flag::PCI,
-        regions: region::COUNT,
-        irqs: irq::COUNT,
-    }
-}
-
-pub fn region_info(index: u32) -> RegionInfo {
-    let mut info = RegionInfo::new_zeroed();
-    (info.argsz, info.index) = (32, index);
-    info.size = match index {
-        region::BAR0 => BAR,
-        region::CONFIG => 256,
-        _ => 0,
-    };
-    if info.size > 0 {
-        info.flags = region_flag::READ | region_flag::WRITE;
-    }
-    info
 }
 
 /// Whether the other end of this socket has been let go of, soon.
