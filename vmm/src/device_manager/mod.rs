@@ -60,13 +60,43 @@ struct Listed {
     device: Arc<dyn Device>,
     /// Not called again: the call that was given up may still hold a thread.
     given_up: AtomicBool,
+    /// A call of it is under way.
+    called: AtomicBool,
+    /// It may be called again after all once the call that was given up has returned: what is behind it may have
+    /// come back.
+    may_return: bool,
+}
+
+impl Listed {
+    fn new(device: Arc<dyn Device>, may_return: bool) -> Self {
+        Self {
+            device,
+            given_up: AtomicBool::new(false),
+            called: AtomicBool::new(false),
+            may_return,
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    fn shut_down(&self, by: Deadline, phases: &mut Phases) -> Result<Finish, ShutdownError> {
+        if (self.is_given_up() && !self.may_return) || self.called.swap(true, Ordering::AcqRel) {
+            return Err(ShutdownError::GivenUp);
+        }
+        self.given_up.store(false, Ordering::Release);
+        let ended = self.device.shut_down(by, phases);
+        self.called.store(false, Ordering::Release);
+        ended
+    }
 }
 
 impl Targets {
     /// What the guest has done to the devices, by number. Nothing to one that was given up: the guest does
     /// not see it any more, and what it had noted is of an earlier boot because its teardown never ended.
     fn guest_acts(&self) -> Vec<GuestActs> {
-        let acts = |listed: &Listed| match listed.given_up.load(Ordering::Acquire) {
+        let acts = |listed: &Listed| match listed.is_given_up() {
             true => GuestActs::default(),
             false => listed.device.guest_acts(),
         };
@@ -82,8 +112,7 @@ impl Target for Targets {
         phases: &mut Phases,
     ) -> Result<Finish, ShutdownError> {
         match self.0.get(device) {
-            Some(listed) if listed.given_up.load(Ordering::Acquire) => Err(ShutdownError::GivenUp),
-            Some(listed) => listed.device.shut_down(by, phases),
+            Some(listed) => listed.shut_down(by, phases),
             None => Ok(Finish::Now),
         }
     }
@@ -97,17 +126,13 @@ impl DeviceManager {
         legacy: Legacy,
         parts: Parts,
     ) -> Self {
+        let targets = devices.into_iter().zip(list.nodes());
+        let targets =
+            targets.map(|(device, node)| Listed::new(device, parts.passthrough.has(&node.id)));
+        let targets: Vec<_> = targets.collect();
         Self {
             list,
-            targets: Arc::new(Targets(
-                devices
-                    .into_iter()
-                    .map(|device| Listed {
-                        device,
-                        given_up: AtomicBool::new(false),
-                    })
-                    .collect(),
-            )),
+            targets: Arc::new(Targets(targets)),
             root_complex,
             acpi_pm: legacy.acpi_pm,
             serial_input: legacy.serial_input,

@@ -27,10 +27,7 @@ fn notes_of_a_device_that_was_given_up_are_not_those_of_later_boots() {
     let now = Instant::now();
     noted.handshake = Some(Handshake::begin(now));
     noted.note(Act::ShutdownNormal, now);
-    let listed = || Listed {
-        device: Arc::new(Stuck(noted)),
-        given_up: AtomicBool::new(false),
-    };
+    let listed = || Listed::new(Arc::new(Stuck(noted)), false);
     let targets = Targets(vec![listed(), listed()]);
     assert_eq!(targets.guest_acts(), [noted, noted]);
     targets.0[0].given_up.store(true, Ordering::Release);

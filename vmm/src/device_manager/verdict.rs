@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use api::config::OnTimeout;
 use api::report::Outcome;
 
-use super::DeviceManager;
 use super::passthrough::{DeviceNews, Devices};
+use super::{DeviceManager, Listed};
 
 /// What was done with devices after a teardown.
 #[derive(Debug, Default)]
@@ -108,7 +108,7 @@ impl DeviceManager {
     fn is_given_up(&self, id: &str) -> bool {
         let number = self.list.find(id);
         let listed = number.and_then(|number| self.targets.0.get(number));
-        listed.is_some_and(|listed| listed.given_up.load(Ordering::Acquire))
+        listed.is_some_and(Listed::is_given_up)
     }
 
     /// Whether a device for whose sake the machine does not boot is quiet by now. It is quarantined then.

@@ -1,7 +1,6 @@
 //! Drives made from configurations, and teardowns of dying ones.
 
 use std::io;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use api::config::{OnTimeout, TeardownPolicy, VmConfig};
@@ -85,10 +84,9 @@ fn tear_down(configs: &[DeviceConfig], controllers: &[Arc<Controller>]) -> Teard
         };
         list.add(node).unwrap();
     }
-    let listed = controllers.iter().map(|controller| Listed {
-        device: controller.clone() as Arc<dyn Device>,
-        given_up: AtomicBool::new(false),
-    });
+    let listed = controllers
+        .iter()
+        .map(|controller| Listed::new(controller.clone() as Arc<dyn Device>, false));
     let targets = Arc::new(Targets(listed.collect()));
     let policy = TeardownPolicy::Completion;
     Teardown::new(Arc::new(list), policy, 4, targets, Arc::new(Unobserved)).run()

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Played {
     none: Region,
     pub gone: Mutex<Option<String>>,
     pub quiet: Mutex<bool>,
+    /// A reset says that it has begun, and waits to be let go on.
+    pub hold: Mutex<Option<(Sender<()>, Receiver<()>)>>,
     /// Those that are given back now, and how many have to be before the first of them is.
     pub releases: Arc<(Mutex<usize>, Condvar, usize)>,
 }
@@ -43,6 +46,7 @@ impl Played {
             none: Region::default(),
             gone: Mutex::default(),
             quiet: Mutex::new(true),
+            hold: Mutex::default(),
             releases,
         })
     }
@@ -126,6 +130,10 @@ impl Client for Played {
     }
 
     fn reset(&self, _: Deadline) -> Result<(), ClientError> {
+        if let Some((begun, go_on)) = self.hold.lock().unwrap().take() {
+            begun.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
         self.check()
     }
 

@@ -2,6 +2,7 @@
 
 mod client;
 
+use std::sync::mpsc::channel;
 use std::sync::{Condvar, Mutex};
 
 use api::error::{ApiError, ErrorCode};
@@ -187,8 +188,43 @@ fn one_that_the_machine_is_to_stop_for_is_not_asked_whether_it_is_quiet() {
     };
     assert!(!stuck.may_end && stuck.ended == "was not shut down by its deadline");
     assert!(!built.manager.has_become_quiet(stuck));
-    // Its call may still hold a thread: it is not called again.
-    assert!(matches!(built.shut_down(0), Outcome::Failed { .. }));
+}
+
+#[test]
+fn one_whose_call_was_given_up_is_called_again_once_that_has_returned() {
+    let Some(mut built) = built(1, "quarantine") else {
+        return;
+    };
+    let (begun, has_begun) = channel();
+    let (go_on, goes_on) = channel();
+    *built.played[0].hold.lock().unwrap() = Some((begun, goes_on));
+    let number = built.manager.list().find("d0").unwrap();
+    let targets = built.manager.targets.clone();
+    let call = thread::spawn(move || {
+        let by = Deadline::after(std::time::Duration::from_secs(30));
+        targets
+            .shut_down(number, by, &mut Phases::default())
+            .map(drop)
+    });
+    has_begun.recv().unwrap();
+    let verdict = built
+        .manager
+        .judge([("d0", &Outcome::TimedOut)].into_iter());
+    assert_eq!(verdict.quarantined, ["d0"]);
+
+    let outcome = built.shut_down(0);
+    assert!(matches!(&outcome, Outcome::Failed { error } if error.contains("given up")));
+    let verdict = built.manager.judge([("d0", &outcome)].into_iter());
+    assert!(verdict.readmitted.is_empty() && verdict.stuck.is_empty());
+    assert!(built.node(0).quarantined);
+
+    go_on.send(()).unwrap();
+    call.join().unwrap().unwrap();
+    let outcome = built.shut_down(0);
+    assert_eq!(outcome, Outcome::Done);
+    let verdict = built.manager.judge([("d0", &outcome)].into_iter());
+    assert_eq!(verdict.readmitted, ["d0"]);
+    assert!(!built.node(0).quarantined);
 }
 
 #[test]
