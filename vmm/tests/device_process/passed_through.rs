@@ -1,6 +1,8 @@
 //! A drive of the process as a machine has it that passes it through: the client's own thread answers the drive, and
 //! brings it back after it was killed.
 
+mod function;
+
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex};
