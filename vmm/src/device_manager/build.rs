@@ -252,7 +252,8 @@ impl Builder<'_> {
         let (device, pin) = root_pin(path, IntxPin::A);
         let line = self.host.routing.resampled_line(intx_gsi(device, pin));
         let mut passthrough = self.passthrough.borrow_mut();
-        Ok(passthrough.function(config, opened, attachment(above), line, self.host)?)
+        let place = (attachment(above), line);
+        Ok(passthrough.function(config, opened, place, self.io_events.clone(), self.host)?)
     }
 
     fn nvme(

@@ -21,6 +21,7 @@ pub use watch::{DeviceNews, Devices};
 
 use super::build::Host;
 use crate::assignment::KvmVfio;
+use crate::io_events::IoEventTable;
 
 /// So many devices are opened, or given back, at once: either takes as long as a reset of each.
 const AT_ONCE: usize = 64;
@@ -189,8 +190,8 @@ impl Passthrough {
         &mut self,
         config: &DeviceConfig,
         opened: Opened,
-        attachment: Attachment,
-        line: Arc<dyn ResampledLine>,
+        (attachment, line): (Attachment, Arc<dyn ResampledLine>),
+        io_events: Arc<IoEventTable>,
         host: &Host,
     ) -> Result<Arc<Function>, PassthroughError> {
         let id = config.id();
@@ -202,7 +203,7 @@ impl Passthrough {
             router: host.routing.clone(),
             pin: Some((IntxPin::A, line)),
             mapper: host.mapper.clone(),
-            io_events: None,
+            io_events: Some(io_events),
         };
         let function = Function::new(place, opened.client, machine).map_err(|source| {
             let (id, field) = (id.to_owned(), opened.field.clone());
