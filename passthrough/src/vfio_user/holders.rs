@@ -38,20 +38,24 @@ impl Holders {
         })
     }
 
-    /// The process that may still write to guest memory once `coming` has it: each must have ended, or be the one
-    /// that comes again. Where `fence` says so, it is killed first.
-    pub fn in_the_way_of(&self, coming: &ServerProcess, fence: bool) -> Option<i32> {
+    /// Who may still write to guest memory once `coming` has it: each must have ended, or be the one that comes again.
+    /// Where `fence` says so, it is killed first.
+    pub fn in_the_way_of(&self, coming: &ServerProcess, fence: bool) -> Option<String> {
         let stays = self.0.iter().find(|process| {
-            let same = process.pid() == coming.pid();
-            let ended = match (process.is_known(), fence && !same) {
-                (true, true) => process.kill(END_WITHIN),
-                // One that was killed a moment ago may still be going.
-                (true, false) => process.has_ended(GO_WITHIN),
-                // No more is known of it.
-                (false, _) => process.has_left(),
-            };
-            !ended && !same
+            // No more is known of it than whether it has let go of its connection.
+            if !process.is_known() {
+                return !process.has_left();
+            }
+            process.pid() != coming.pid()
+                && match fence {
+                    true => !process.kill(END_WITHIN),
+                    // One that was killed a moment ago may still be going.
+                    false => !process.has_ended(GO_WITHIN),
+                }
         });
-        stays.map(|process| process.pid())
+        stays.map(|process| match process.is_known() {
+            true => format!("process {}, which served it before,", process.pid()),
+            false => "whoever served it before".to_owned(),
+        })
     }
 }

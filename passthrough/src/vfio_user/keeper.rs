@@ -195,10 +195,8 @@ fn make_room(link: &Link, found: &Found) -> Result<(), OpenError> {
     let coming = found.process();
     if link.memory.is_shared() {
         let holders = link.lock().holders.clone();
-        if let Some(pid) = holders.in_the_way_of(coming, link.options.fence) {
-            let what = format!(
-                "process {pid}, which served it before, still has the guest's memory: end it"
-            );
+        if let Some(who) = holders.in_the_way_of(coming, link.options.fence) {
+            let what = format!("{who} still has the guest's memory: end it");
             return Err(OpenError::Unusable {
                 socket: link.path.clone(),
                 what,

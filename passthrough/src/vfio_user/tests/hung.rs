@@ -124,25 +124,46 @@ fn hung_servers_are_reset_in_parallel_each_to_its_own_deadline() {
     assert!(ends.is_sorted_by_key(|(_, _, end)| *end), "each at its own");
 }
 
+/// What a server waits for.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let open = self.open.lock().unwrap();
+        drop(self.changed.wait_while(open, |open| !*open).unwrap());
+    }
+}
+
+/// A server whose first client's commands of this kind wait for the gate.
+fn held_up_by(held: u16) -> (Played, Arc<Gate>) {
+    let gate = Arc::new(Gate::default());
+    let theirs = Arc::clone(&gate);
+    let server = Played::new(move |asked| {
+        if asked.command == held && asked.earlier == 0 {
+            theirs.pass();
+        }
+        Verdict::Ordinary
+    });
+    (server, gate)
+}
+
 #[test]
 fn an_answer_that_comes_too_late_is_nobodys() {
-    let held = Arc::new((Mutex::new(false), Condvar::new()));
-    let release = Arc::clone(&held);
-    let server = Played::new(move |asked| match (asked.command, asked.earlier) {
-        (command::DEVICE_RESET, 0) => {
-            let (late, changed) = &*held;
-            let by = late.lock().unwrap();
-            drop(changed.wait_while(by, |late| !*late).unwrap());
-            Verdict::Ordinary
-        }
-        _ => Verdict::Ordinary,
-    });
+    let (server, gate) = held_up_by(command::DEVICE_RESET);
     let (device, watcher) = open(&server);
     let by = Deadline::after(Duration::from_millis(30));
     assert!(device.reset(by).is_err());
     watcher.hears_gone();
-    *release.0.lock().unwrap() = true;
-    release.1.notify_all();
+    gate.open();
     // It answers to nobody, sees that its client has left, and has it again.
     watcher.hears(|said| *said == Said::Back);
     assert_eq!(server.notes(|notes| notes.connections), 2);
@@ -156,19 +177,7 @@ fn an_answer_that_comes_too_late_is_nobodys() {
 
 #[test]
 fn a_server_that_does_not_take_its_messages_holds_writers_up_no_longer_than_it_may() {
-    let held = Arc::new((Mutex::new(false), Condvar::new()));
-    let release = Arc::clone(&held);
-    let server = Played::new(move |asked| {
-        if asked.command == command::REGION_WRITE {
-            let (over, changed) = &*held;
-            drop(
-                changed
-                    .wait_while(over.lock().unwrap(), |over| !*over)
-                    .unwrap(),
-            );
-        }
-        Verdict::Ordinary
-    });
+    let (server, gate) = held_up_by(command::REGION_WRITE);
     let (device, watcher) = open_within(&server, 100);
     let lost = loop {
         if let Err(error) = device.write(0, 0, &[0; 512]) {
@@ -179,8 +188,33 @@ fn a_server_that_does_not_take_its_messages_holds_writers_up_no_longer_than_it_m
     let reason = watcher.hears_gone();
     assert!(reason.contains("a write of BAR 0"), "{reason}");
     assert!(is_gone(&device.write(0, 0, &[0])));
-    *release.0.lock().unwrap() = true;
-    release.1.notify_all();
+    gate.open();
+}
+
+#[test]
+fn a_second_server_gets_no_memory_while_the_first_has_its_connection() {
+    let (server, gate) = held_up_by(command::DEVICE_RESET);
+    let (device, watcher) = open(&server);
+    std::fs::remove_file(&server.path).unwrap();
+    assert!(
+        device
+            .reset(Deadline::after(Duration::from_millis(30)))
+            .is_err()
+    );
+    let reason = watcher.hears_gone();
+    assert!(reason.contains("a reset"), "{reason}");
+    let second = Played::at(server.path.clone(), Capabilities::default(), |_| {
+        Verdict::Ordinary
+    });
+    let error = device.revive(soon()).unwrap_err().to_string();
+    assert!(
+        error.contains("whoever served it before still has"),
+        "{error}"
+    );
+    assert_eq!(second.notes(|notes| notes.maps.len()), 0);
+    gate.open();
+    watcher.hears(|said| *said == Said::Back);
+    assert_eq!(second.notes(|notes| notes.maps.len()), 2);
 }
 
 #[test]
