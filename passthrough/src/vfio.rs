@@ -36,7 +36,7 @@ pub use opened::Assignment;
 pub use reset::ResetSet;
 pub use sysfs::{HostDevice, Roots};
 
-use crate::client::Observer;
+use crate::client::{Client, Observer};
 use address_space::AddressSpace;
 use alarms::Alarms;
 use ioctls::{Ioctls, Kernel};
@@ -118,6 +118,16 @@ impl Vfio {
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<VfioDevice>, OpenError> {
         let found = self.roots.look_up(*path)?;
+        // The kernel opens a device of a group as often as it is asked to.
+        let mut here = self.devices().into_iter();
+        if here.any(|device| device.found.path == *path && device.gone().is_none()) {
+            let error = std::io::Error::from_raw_os_error(libc::EBUSY);
+            return Err(OpenError::refused(
+                &path.to_string(),
+                "this machine has it already",
+                error,
+            ));
+        }
         let opened = self.open_device(&found)?;
         // It is called through an `Arc` of its own, which is still there.
         let Some(vfio) = self.this.upgrade() else {
@@ -141,6 +151,16 @@ impl Vfio {
             device.check_reset_set()?;
         }
         Ok(())
+    }
+
+    /// Sets of which some members came to their reset, and others did not: none of them was reset. To be asked when
+    /// a teardown has ended, and before its devices are used again.
+    pub fn unfinished_resets(&self) -> Vec<ResetSet> {
+        let sets: Vec<_> = {
+            let shared = self.shared();
+            shared.sets.iter().filter_map(Weak::upgrade).collect()
+        };
+        sets.iter().filter_map(|set| set.unfinished()).collect()
     }
 
     /// What mapping guest memory for DMA took.

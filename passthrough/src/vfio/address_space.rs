@@ -18,6 +18,8 @@ use super::ioctls::{IOVA_RANGES, Ioctls, IovaRange, Record, Request};
 
 /// Memory is mapped in pieces of this size, so that what takes minutes can say how far it is.
 const PIECE: u64 = 1 << 30;
+/// How often it says so.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// What guest memory took to be mapped for DMA.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +80,7 @@ impl AddressSpace {
         self.check_reach(device, memory)?;
         let total: u64 = memory.iter().map(GuestMemoryRegion::len).sum();
         let start = Instant::now();
+        let mut told = start;
         *tally = DmaTally {
             maps: tally.maps,
             ..DmaTally::default()
@@ -111,7 +114,8 @@ impl AddressSpace {
                 tally.ranges += 1;
                 tally.bytes += size;
                 offset += size;
-                if tally.bytes < total {
+                if tally.bytes < total && told.elapsed() >= TELL_EVERY {
+                    told = Instant::now();
                     let (mapped_mib, of_mib) = (tally.bytes >> 20, total >> 20);
                     info!(mapped_mib, of_mib, "mapping guest memory for DMA");
                 }

@@ -13,9 +13,7 @@ use vfio_bindings::bindings::vfio::{VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_REQ_IRQ_IND
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::error::OpenError;
 use super::{VfioDevice, interrupts};
-use crate::client::Client;
 
 /// What the host may tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,15 +138,18 @@ impl Listener {
 }
 
 impl VfioDevice {
-    /// Has the host's alarms heard.
-    pub(super) fn watch(&self, alarms: &[Alarm]) -> Result<(), OpenError> {
+    /// Has the host's alarms heard. Without them the device works all the same.
+    pub(super) fn watch(&self, alarms: &[Alarm]) {
         for alarm in alarms {
-            self.watch_one(*alarm).map_err(|error| {
-                let doing = "listening for what the host tells of it";
-                OpenError::refused(&self.name, doing, error)
-            })?;
+            if let Err(error) = self.watch_one(*alarm) {
+                let missed = match alarm {
+                    Alarm::Request => "when the host wants it back",
+                    Alarm::Error => "of its PCIe errors",
+                };
+                self.observer
+                    .warn(&format!("nothing will be heard {missed}: {error}"));
+            }
         }
-        Ok(())
     }
 
     fn watch_one(&self, alarm: Alarm) -> io::Result<()> {
@@ -198,10 +199,9 @@ impl VfioDevice {
             Alarm::Request => {
                 self.leave("the host takes the device back: its driver is being unbound");
             }
-            Alarm::Error => self.observer.warn(&format!(
-                "{}: the host reports a PCIe error of the device that the hardware could not mend (`dmesg` says more)",
-                self.name()
-            )),
+            Alarm::Error => self.observer.warn(
+                "the host reports a PCIe error of the device that the hardware could not mend (`dmesg` says more)",
+            ),
         }
     }
 }

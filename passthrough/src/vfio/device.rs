@@ -78,7 +78,7 @@ impl VfioDevice {
             mappings: Mappings::default(),
             alarms: Mutex::default(),
         });
-        device.watch(&facts.alarms)?;
+        device.watch(&facts.alarms);
         Ok(device)
     }
 
@@ -135,6 +135,12 @@ impl VfioDevice {
 
     fn is_on(&self, irq: IrqType) -> bool {
         self.on.load(Ordering::Acquire) & bit(irq) != 0
+    }
+}
+
+impl Drop for VfioDevice {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

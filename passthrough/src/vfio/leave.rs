@@ -140,9 +140,7 @@ impl VfioDevice {
         self.quiet.store(false, Ordering::Release);
         self.opened.store(Some(Arc::new(opened)));
         self.reason.store(None);
-        if let Err(error) = self.watch(&facts.alarms) {
-            self.observer.warn(&error.to_string());
-        }
+        self.watch(&facts.alarms);
         self.observer.back();
         Ok(())
     }

@@ -76,6 +76,11 @@ impl SharedReset {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The set, if it waits for a member.
+    pub(super) fn unfinished(&self) -> Option<ResetSet> {
+        (!self.ready().is_empty()).then(|| self.set.clone())
+    }
+
     /// Notes that `path` has come, and says whether all of `present` have: the reset is then this caller's.
     fn is_last(&self, path: HostPath, present: &[HostPath]) -> bool {
         let mut ready = self.ready();
@@ -125,7 +130,13 @@ impl Vfio {
         }
         let name = device.path.to_string();
         let members = self.dependents(opened).map_err(|error| {
-            let doing = "it cannot be reset by itself (no function-level reset), and finding out with what it can";
+            let doing = match error.raw_os_error() {
+                Some(libc::ENODEV) => {
+                    "it cannot be passed through, since it cannot be reset: it has no function-level reset, and its \
+                     bus has none either"
+                }
+                _ => "asking what it is reset with, since it has no function-level reset",
+            };
             OpenError::refused(&name, doing, error)
         })?;
         let others = members

@@ -81,7 +81,7 @@ fn a_mapped_register_reads_as_a_trapped_one_and_the_msix_table_is_not_mapped() {
 
 #[test]
 #[ignore = "needs drives that are bound to vfio-pci"]
-fn resets_of_all_at_once_take_no_longer_than_of_one_and_keep_interrupts() {
+fn resets_in_turn_and_at_once_stop_the_drives_and_keep_their_interrupts() {
     let (vfio, memory) = machine(IommuBackend::Auto);
     let devices = open_all(&vfio);
     let mut drives: Vec<_> = devices

@@ -145,6 +145,6 @@ fn an_error_of_the_device_is_told_and_changes_nothing() {
     let notes = Arc::default();
     let device = scene.open_for("0000:01:00.0", &notes).unwrap();
     scene.script.ring(VFIO_PCI_ERR_IRQ_INDEX);
-    notes.wait_for("warning: 0000:01:00.0: the host reports a PCIe error");
+    notes.wait_for("warning: the host reports a PCIe error");
     device.read(0, 0, &mut [0; 4]).unwrap();
 }

@@ -173,3 +173,75 @@ fn a_device_has_what_the_kernel_says_of_it() {
         assert!(device.write(region, offset, &[0; 4]).is_err());
     }
 }
+
+#[test]
+fn devices_that_are_opened_side_by_side_wait_for_memory_and_map_it_once() {
+    for node in [false, true] {
+        let drives = [
+            "0000:01:00.0",
+            "0000:02:00.0",
+            "0000:03:00.0",
+            "0000:04:00.0",
+        ];
+        let scene = Scene::with(&[]);
+        for (group, address) in drives.into_iter().enumerate() {
+            scene.host.device(address, group as u32, Some("vfio-pci"));
+            if node {
+                let name = format!("vfio{group}");
+                scene.host.node(address, &name);
+                let node = scene.host.roots().dev.join("vfio/devices").join(name);
+                fs::write(node, [0; 0x100]).unwrap();
+            }
+        }
+        let call = if node { "IoasMap" } else { "MapDma" };
+        let release = scene.script.hang(call);
+        let devices: Vec<_> = std::thread::scope(|scope| {
+            let scene = &scene;
+            let open = |address| scope.spawn(move || scene.open(address).unwrap());
+            let opening = drives.map(open);
+            scene.script.wait_for(call);
+            // What is known of memory is told all the while.
+            assert_eq!(scene.vfio.dma().bytes, 0);
+            assert!(opening.iter().all(|thread| !thread.is_finished()));
+            drop(release);
+            opening
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!((devices.len(), scene.script.count(call)), (4, 1));
+        assert_eq!(scene.vfio.dma().maps, 1);
+    }
+}
+
+#[test]
+fn a_device_is_opened_once() {
+    let scene = Scene::with(&[("0000:01:00.0", 7)]);
+    let device = scene.open("0000:01:00.0").unwrap();
+    let text = scene.refusal("0000:01:00.0");
+    assert!(text.contains("this machine has it already"), "{text}");
+    device.release();
+    scene.open("0000:01:00.0").unwrap();
+}
+
+#[test]
+fn a_device_whose_alarms_the_kernel_refuses_works_without_them() {
+    let scene = Scene::with(&[("0000:01:00.0", 7)]);
+    let notes = Arc::default();
+    scene.script.fail("SetIrqs", &[libc::EINVAL, libc::EINVAL]);
+    let device = scene.open_for("0000:01:00.0", &notes).unwrap();
+    assert!(
+        notes.all()[0].contains("when the host wants it back"),
+        "{:?}",
+        notes.all()
+    );
+    device.read(0, 0, &mut [0; 4]).unwrap();
+}
+
+#[test]
+fn a_device_that_is_dropped_is_closed() {
+    let scene = Scene::with(&[("0000:01:00.0", 7)]);
+    drop(scene.open("0000:01:00.0").unwrap());
+    assert_eq!(scene.script.open_devices(), 0);
+    assert_eq!(scene.script.assigned(), ["+7", "-7"]);
+}

@@ -135,7 +135,9 @@ fn a_function_that_went_on_without_its_reset_does_not_count_for_the_next_one() {
     let notes = Arc::default();
     let first = scene.open_for("0000:03:00.0", &notes).unwrap();
     let second = scene.open("0000:03:00.1").unwrap();
+    assert_eq!(scene.vfio.unfinished_resets(), []);
     first.reset(soon()).unwrap();
+    assert_eq!(scene.vfio.unfinished_resets(), [first.reset_set().unwrap()]);
     // Its guest turns bus mastering on.
     first.write(region::CONFIG, 4, &[0x06, 0]).unwrap();
     assert!(
@@ -207,4 +209,12 @@ fn functions_of_several_slots_share_their_bus() {
     scene.script.dependents.lock().unwrap().insert((9, third));
     let device = scene.open("0000:03:00.0").unwrap();
     assert_eq!(device.reset_set().unwrap().name, "bus 0000:03");
+}
+
+#[test]
+fn a_device_that_cannot_be_reset_at_all_is_refused() {
+    let scene = sharing([7, 7]);
+    scene.script.fail("HotResetInfo", &[libc::ENODEV]);
+    let text = scene.refusal("0000:03:00.0");
+    assert!(text.contains("since it cannot be reset"), "{text}");
 }

@@ -234,7 +234,7 @@ impl Ioctls for Script {
 }
 
 /// Beginnings of requests that tests ask for, as they are printed.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "MapDma",
     "IoasMap",
     "SetContainer",
@@ -242,6 +242,7 @@ const NAMES: [&str; 9] = [
     "SetIrqs",
     "Reset",
     "HotReset(",
+    "HotResetInfo",
     "BindIommufd",
     "Attach",
 ];
