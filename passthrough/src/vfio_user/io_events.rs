@@ -1,5 +1,10 @@
 //! DEVICE_GET_REGION_IO_FDS: eventfds that stand for writes.
+//!
+//! Taken are those that a write of any width and value at their address can signal: eventfds at the place of a
+//! register, with neither a value to be matched nor another kind. A server's other entries, and those that make no
+//! sense, are left: those writes go by messages.
 
+use std::ops::Range;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -13,6 +18,9 @@ use crate::client::IoEvent;
 
 /// Room for as many entries as descriptors are taken in a message.
 const ROOM: u32 = 16 + 64 * 40;
+
+/// The kind of an entry: an eventfd, as KVM takes it.
+const EVENTFD: u32 = 0;
 
 /// Asks for those of `region`, which has `size` bytes. None where the server has none, or only what does not fit:
 /// such writes go by messages.
@@ -32,17 +40,17 @@ pub fn ask(link: &Link, session: &Arc<Session>, region: u32, size: u64) -> Vec<I
         return Vec::new();
     };
     let mut descriptors: Vec<_> = reply.descriptors.into_iter().map(Some).collect();
-    let mut found: Vec<IoEvent> = Vec::new();
+    let (mut found, mut places) = (Vec::new(), Vec::<Range<u64>>::new());
     let entries = rest.chunks_exact(size_of::<IoEventFd>());
     for raw in entries.take(head.count as usize) {
         let Ok(entry) = IoEventFd::read_from_bytes(raw) else {
             continue;
         };
-        let end = entry.offset.checked_add(entry.size);
-        let fits = end.is_some_and(|end| end <= size) && entry.offset < size;
-        let known = found.iter().any(|event| event.offset == entry.offset);
-        // A kind or a value that is asked for is not what is offered to the guest.
-        if !fits || known || entry.kind != 0 || entry.flags != 0 {
+        let Some(place) = place(&entry, size) else {
+            continue;
+        };
+        let overlaps = |other: &Range<u64>| other.start < place.end && place.start < other.end;
+        if places.iter().any(overlaps) {
             continue;
         }
         let descriptor = descriptors.get_mut(entry.fd_index as usize);
@@ -51,9 +59,22 @@ pub fn ask(link: &Link, session: &Arc<Session>, region: u32, size: u64) -> Vec<I
                 offset: entry.offset,
                 event: Arc::new(event),
             });
+            places.push(place);
         }
     }
     found
+}
+
+/// The bytes of a region of `size` bytes that the entry is for; `None` if it is not for a register there. An entry
+/// for a write of any width has its first byte.
+fn place(entry: &IoEventFd, size: u64) -> Option<Range<u64>> {
+    // Whichever flag: a value, ports, or that it is taken away.
+    let any_value = entry.kind == EVENTFD && entry.flags == 0;
+    let is_register = matches!(entry.size, 0 | 1 | 2 | 4 | 8);
+    let width = entry.size.max(1);
+    let end = entry.offset.checked_add(width)?;
+    let fits = end <= size && entry.offset.is_multiple_of(width);
+    (any_value && is_register && fits).then_some(entry.offset..end)
 }
 
 /// The eventfd that it is, if it is one.

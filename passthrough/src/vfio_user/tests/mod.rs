@@ -5,6 +5,7 @@ mod good;
 mod hostile;
 mod hung;
 mod interrupts;
+mod io_events;
 mod opening;
 mod ordinary;
 mod played;
