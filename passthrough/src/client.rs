@@ -54,7 +54,7 @@ pub enum IrqType {
 /// Writes to a region that an eventfd stands for: see [`Client::io_events`].
 #[derive(Clone, Debug)]
 pub struct IoEvent {
-    /// Where in the region.
+    /// Where in the region, in bytes: the address of the write, which may have any width.
     pub offset: u64,
     /// What is signalled.
     pub event: Arc<EventFd>,
@@ -171,8 +171,9 @@ pub trait Client: Send + Sync {
     /// The caller has to unmask the pin itself.
     fn unmask_pin_by(&self, event: Option<&Arc<EventFd>>) -> Result<(), ClientError>;
 
-    /// Writes to `region` that eventfds may stand for now, whatever their value. Asked again when the guest's
-    /// driver has set the device up. None from most.
+    /// Writes to `region` that eventfds may stand for, whatever their value, without overlap. Asked when the device
+    /// was opened or reset and the guest has not touched it since: what is offered then has to hold until the next
+    /// reset. None from most. Waits for whoever answers, so no vCPU asks.
     fn io_events(&self, region: u32) -> Vec<IoEvent>;
 
     /// Bounds what calls take from now on, on whichever thread: none waits for an answer beyond `by`. A teardown has
@@ -181,8 +182,14 @@ pub trait Client: Send + Sync {
         let _ = by;
     }
 
-    /// Whether the device can be reset by itself.
+    /// Whether the device can be reset by itself, so that the guest may be shown a function level reset.
     fn can_reset(&self) -> bool;
+
+    /// Whether [`Client::reset`] resets it: by itself, or together with others of its slot or bus. It is not called
+    /// for a device that has no reset.
+    fn has_reset(&self) -> bool {
+        self.can_reset()
+    }
 
     /// Resets the device to its state after power-on, and returns when that is done or has failed: at `by` at the
     /// latest where whoever answers is not the kernel, whose reset cannot be called off.

@@ -95,9 +95,13 @@ impl Function {
         let by = Deadline::after(LIMIT);
         // Before the device: the guest would wait at what the host takes away from it meanwhile.
         self.windows.take_all_out();
+        self.io_events.before_reset(&*self.client);
         self.settle_quiet()?;
         reset(&*self.client, by)?;
         let is_back = self.is_back(by)?;
+        if is_back {
+            self.io_events.after_reset(&*self.client, &self.layout);
+        }
         self.settle_quiet()?;
         match is_back {
             true => Ok(()),
@@ -127,8 +131,11 @@ impl Function {
     }
 }
 
-/// Resets the device; tries again as long as the host says so and there is time.
+/// Resets the device, if it can be; tries again as long as the host says so and there is time.
 pub(super) fn reset(client: &dyn Client, by: Deadline) -> Result<(), ClientError> {
+    if !client.has_reset() {
+        return Ok(());
+    }
     let mut pause = FIRST_PAUSE;
     loop {
         match client.reset(by) {

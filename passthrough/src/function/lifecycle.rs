@@ -18,6 +18,7 @@ impl Device for Function {
         self.client.bound(None);
         if ended.is_err() {
             self.lose();
+            self.io_events.withdraw();
         }
         ended.map(|()| Finish::Now)
     }
@@ -32,6 +33,7 @@ impl Device for Function {
 
     fn release(&self) {
         self.windows.release();
+        self.io_events.release();
         self.interrupts.release(COMMAND_MEMORY);
         self.client.release();
     }
@@ -53,9 +55,12 @@ impl Function {
             phases.run("revive", || self.revive(by))?;
         }
         phases.run("quiesce", || self.quiesce())?;
-        phases
-            .run("reset", || guest_reset::reset(&*self.client, by))
-            .map_err(told)?;
+        self.io_events.before_reset(&*self.client);
+        if self.client.has_reset() {
+            phases
+                .run("reset", || guest_reset::reset(&*self.client, by))
+                .map_err(told)?;
+        }
         phases.run("re-arm", || self.re_arm(by))?;
         self.lost.store(false, Ordering::Release);
         self.warned.store(false, Ordering::Release);
@@ -66,6 +71,8 @@ impl Function {
     /// Brings a device back that is gone, or was and has been brought back without what the guest did to it.
     fn revive(&self, by: Deadline) -> Result<(), ShutdownError> {
         self.windows.release();
+        // They belong to what the device was.
+        self.io_events.withdraw();
         self.client.revive(by).map_err(told)?;
         self.windows.map_anew(&*self.client, &self.layout);
         Ok(())
@@ -84,6 +91,7 @@ impl Function {
                 doing: "coming back from its reset".to_owned(),
             });
         }
+        self.io_events.after_reset(&*self.client, &self.layout);
         self.settle_quiet().map_err(told)?;
         if !self.quiesced.load(Ordering::Acquire) {
             return Err(ShutdownError::Host {

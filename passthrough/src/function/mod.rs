@@ -9,22 +9,25 @@
 //! - interrupts, which follow the guest's registers (`interrupts`): by MSI-X, MSI or the pin.
 //! - BARs: mapped into the guest where the device allows it (`windows`), else access by access (`pci`). The MSI-X
 //!   table and its pending bits are the function's own.
+//! - writes that the device offers eventfds for (`io_events`): what it offers after a reset, before the guest has
+//!   touched it, holds until the next one.
 //! - resets, made by a thread (`guest_reset`); meanwhile, and when the device is gone, all reads are all-ones.
 //! - registers of the first 256 bytes that no capability has, and bodies of vendor-specific capabilities: some drivers
 //!   need them, and the host's kernel lets through no more than it finds harmless. Those reads wait for the device.
 //!
 //! Locks, in their order: placement, or nothing → which reset runs → the registers, a leaf. The turn of `interrupts` →
-//! the registers; `windows`. The latter two are held over calls: the turn over the client's, since interrupts must not
-//! be connected in another order than the guest asked for, and windows over the machine's changes of its memory slots.
-//! No other lock is held over a call.
+//! the registers; `windows`; `io_events`. The turn is held over the client's calls, since interrupts must not be
+//! connected in another order than the guest asked for; the latter two over the machine's, which changes its memory
+//! slots and its eventfds. No other lock is held over a call.
 //!
 //! Not implemented: I/O BARs and the expansion ROM, which are hidden; wake-up; physical power states; SR-IOV, ATS, PRI,
-//! PASID, AER, ARI, resizable BARs, VPD; eventfds in place of trapped writes ([`Client::io_events`]).
+//! PASID, AER, ARI, resizable BARs, VPD.
 
 mod bars;
 mod event;
 mod guest_reset;
 mod interrupts;
+mod io_events;
 mod layout;
 mod lifecycle;
 mod pci;
@@ -49,6 +52,7 @@ use tracing::{debug, warn};
 use crate::client::{Client, ClientError, IrqType, Observer};
 use guest_reset::GuestReset;
 use interrupts::{Interrupts, Pin};
+use io_events::WriteEvents;
 use layout::Layout;
 use physical::Physical;
 use registers::Registers;
@@ -71,7 +75,7 @@ pub struct Machine {
     pub pin: Option<(IntxPin, Arc<dyn ResampledLine>)>,
     /// Device memory in the guest.
     pub mapper: Arc<dyn GuestMapper>,
-    /// Writes that signal eventfds. Not used yet.
+    /// Writes that signal eventfds; without it all are trapped.
     pub io_events: Option<Arc<dyn IoEvents>>,
 }
 
@@ -140,6 +144,12 @@ pub enum FunctionError {
 }
 
 /// A passed-through PCI function. See the module's header.
+///
+/// A device that has no reset ([`Client::has_reset`]) goes through a teardown without one: its bus mastering and its
+/// interrupts are off, and all that the guest sees of its configuration is at power-on, but what is behind its BARs is
+/// as the last boot's driver left it. The next driver has to bring it to a known state itself before it turns bus
+/// mastering on, or the device may go on with DMA that the last one asked for. A warning says so when the function
+/// is made.
 pub struct Function {
     id: String,
     client: Arc<dyn Client>,
@@ -148,6 +158,7 @@ pub struct Function {
     registers: Mutex<Registers>,
     interrupts: Interrupts,
     windows: Windows,
+    io_events: WriteEvents,
     guest_reset: GuestReset,
     /// The device is gone, and the guest has to boot before it sees another one.
     lost: AtomicBool,
@@ -199,6 +210,7 @@ impl Function {
             layout,
             interrupts,
             windows,
+            io_events: WriteEvents::new(machine.io_events),
             guest_reset: GuestReset::default(),
             lost: AtomicBool::new(false),
             quiesced: AtomicBool::new(false),
@@ -208,7 +220,17 @@ impl Function {
             own: own.clone(),
             client,
         });
+        // Before the rest, which fails where nobody has answered this.
+        function.io_events.ask(&*function.client, &function.layout);
         function.settle()?;
+        if !function.client.has_reset() {
+            warn!(
+                device = %function.id,
+                "{} cannot be reset: at a reboot its bus mastering and interrupts are turned off, and the rest is left \
+                 to the guest's driver",
+                function.client.name()
+            );
+        }
         Ok(function)
     }
 
@@ -222,8 +244,9 @@ impl Function {
         &self.client
     }
 
-    /// Has `observer` told of a device that is lost although it is there: a reset that the guest asked for has failed.
-    /// The first one stays.
+    /// Has `observer` told of a device that is lost although it is there, since a reset that the guest asked for has
+    /// failed; and of the first thing between two teardowns that the device or the host refused, such as vectors that
+    /// the host does not have: the device goes on without. The first observer stays.
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         let _ = self.observer.set(observer);
     }
@@ -275,9 +298,13 @@ impl Function {
             ClientError::Refused { .. } => {}
         }
         // A guest can repeat itself.
-        match self.warned.swap(true, Ordering::AcqRel) {
-            false => warn!(device = %self.id, "{failure}"),
-            true => debug!(device = %self.id, "{failure}"),
+        if self.warned.swap(true, Ordering::AcqRel) {
+            debug!(device = %self.id, "{failure}");
+            return;
+        }
+        warn!(device = %self.id, "{failure}");
+        if let (ClientError::Refused { .. }, Some(observer)) = (failure, self.observer.get()) {
+            observer.warn(&failure.to_string());
         }
     }
 }

@@ -158,6 +158,7 @@ impl PciFunction for Function {
 
     fn placed(&self, bar: u8, at: Option<GuestAddress>) {
         self.windows.place(bar, at);
+        self.io_events.place(bar, at);
     }
 
     fn bus_reset(&self) {

@@ -272,6 +272,11 @@ impl Client for VfioDevice {
         self.method.is_own()
     }
 
+    /// One that has none is refused when it is opened.
+    fn has_reset(&self) -> bool {
+        true
+    }
+
     fn reset(&self, by: Deadline) -> Result<(), ClientError> {
         self.reset_by(by)
     }

@@ -1,5 +1,6 @@
 //! A guest that writes anything anywhere. The device that is played asserts what may reach it.
 
+use devices::io_event::IoEvents;
 use devices::lifecycle::{Deadline, Device, Phases};
 use devices::pci::{Attachment, PciFunction};
 use proptest::prelude::*;
@@ -159,7 +160,9 @@ proptest! {
 /// Several vCPUs that change interrupts and reset the function at once, while BARs are placed.
 #[test]
 fn threads_that_write_at_once_end_in_order() {
-    let bench = Bench::new();
+    let device = Played::drive();
+    device.offer(&[(4, 0x10)]);
+    let bench = Bench::signalling(device);
     let vcpu = |seed: u32| {
         let mut state = seed;
         let mut draw = |limit: u32| {
@@ -190,6 +193,11 @@ fn threads_that_write_at_once_end_in_order() {
         for turn in 0..200_u64 {
             let at = (turn % 3 != 0).then_some(vm_memory::GuestAddress(turn << 32));
             bench.function.placed(0, at);
+            bench.function.placed(4, at);
+            if at.is_none() {
+                // As whoever places BARs does when another one comes.
+                bench.events.clear(&(0..=u64::MAX));
+            }
         }
     });
     let by = Deadline::after(std::time::Duration::from_secs(20));
@@ -199,5 +207,9 @@ fn threads_that_write_at_once_end_in_order() {
     assert!(!bench.line.is_connected());
     assert_eq!(bench.device.command(), 2);
     assert_eq!(bench.mapper.now(), []);
+    let last = 199 << 32 | 0x10;
+    assert_eq!(bench.events.now(), [last]);
+    let event = bench.device.offered(4, 0x10);
+    assert!(bench.events.signals(last, &event));
     assert!(bench.function.is_quiet());
 }

@@ -1,11 +1,11 @@
-//! MSI-X, MSI and the pin, as a guest's driver turns them on and off.
+//! MSI-X and the pin, as a guest's driver turns them on and off.
 
 use devices::interrupt::MsiMessage;
 use devices::pci::{Attachment, PciFunction};
 
 use super::device::*;
 use super::{Bench, COMMAND, INTX_DISABLE, MASTER, MEMORY};
-use crate::client::IrqType::{Intx, Msi as MsiIrq, Msix as MsixIrq};
+use crate::client::IrqType::{Intx, Msix as MsixIrq};
 
 const ENABLE: u32 = 1 << 31;
 const MASK_ALL: u32 = 1 << 30;
@@ -32,7 +32,7 @@ fn set_masked(bench: &Bench, vector: u32, masked: bool) {
 }
 
 /// With bus mastering, and no pin in the way.
-fn ready() -> Bench {
+pub(super) fn ready() -> Bench {
     let bench = Bench::new();
     bench.write16(COMMAND, (MEMORY | MASTER | INTX_DISABLE) as u16);
     bench.device.take_calls();
@@ -193,46 +193,6 @@ fn the_table_and_the_pending_bits_never_reach_the_device() {
     let mut reads = bench.device.reads.lock().unwrap().clone();
     reads.retain(|(region, ..)| *region == 0);
     assert_eq!(reads, []);
-}
-
-#[test]
-fn msi_has_as_many_vectors_as_the_guest_turns_on() {
-    let bench = ready();
-    assert_eq!(bench.router.attached(), usize::from(VECTORS));
-    bench.write(MSI + 4, 0xFEE0_1000);
-    bench.write(MSI + 8, 2);
-    bench.write(MSI + 12, 0x61);
-    // Of four vectors the last is masked.
-    bench.write(MSI + 16, 1 << 3);
-    assert_eq!(bench.device.take_calls(), []);
-    bench.write(MSI, 1 << 16 | 2 << 20);
-    let four = vec![true, true, true, false];
-    assert_eq!(bench.device.take_calls(), [Call::Connect(MsiIrq, 0, four)]);
-    let route = usize::from(VECTORS);
-    let expected = MsiMessage {
-        address: 0x2_FEE0_1000,
-        data: 0x62,
-    };
-    assert_eq!(bench.router.message(route + 2), Some(expected));
-    assert!(bench.device.signal(MsiIrq, 2));
-    assert_eq!(bench.router.taken(route + 2), 1);
-
-    bench.write(MSI + 16, 1 << 1);
-    bench.device.signal(MsiIrq, 1);
-    assert_eq!(bench.router.taken(route + 1), 0);
-    assert_eq!(bench.read(MSI + 20), 1 << 1);
-    bench.write(MSI + 16, 0);
-    assert_eq!(bench.router.taken(route + 1), 1);
-    assert_eq!(bench.read(MSI + 20), 0);
-    bench.device.take_calls();
-
-    // More of them at once than the device has are as many as it has.
-    bench.write(MSI, 1 << 16 | 7 << 20);
-    let calls = bench.device.take_calls();
-    assert_eq!(calls[0], Call::Disconnect(MsiIrq));
-    assert_eq!(calls[1], Call::Connect(MsiIrq, 0, vec![true; 32]));
-    bench.write(MSI, 0);
-    assert_eq!(bench.device.connected(), 0);
 }
 
 #[test]

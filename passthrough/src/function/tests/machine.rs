@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use devices::direct_map::{GuestMapper, MapSlot};
 use devices::interrupt::{MsiMessage, MsiRouter, ResampledLine, Route};
+use devices::io_event::IoEvents;
 use vm_memory::{GuestAddress, MmapRegion};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -123,6 +125,51 @@ impl GuestMapper for Mapper {
         let (at, size) = self.slots.lock().unwrap().remove(&slot.0).expect("mapped");
         self.calls.lock().unwrap().push(Mapped::Gone(at, size));
         Ok(())
+    }
+}
+
+/// Which writes signal what now.
+#[derive(Default)]
+pub(super) struct Events {
+    connected: Mutex<BTreeMap<u64, Arc<EventFd>>>,
+    pub(super) refuses: AtomicBool,
+}
+
+impl Events {
+    /// The addresses.
+    pub(super) fn now(&self) -> Vec<u64> {
+        self.connected.lock().unwrap().keys().copied().collect()
+    }
+
+    /// Whether a write there signals this eventfd.
+    pub(super) fn signals(&self, at: u64, event: &Arc<EventFd>) -> bool {
+        let connected = self.connected.lock().unwrap();
+        connected
+            .get(&at)
+            .is_some_and(|there| Arc::ptr_eq(there, event))
+    }
+}
+
+impl IoEvents for Events {
+    fn connect(&self, address: GuestAddress, event: &Arc<EventFd>) -> io::Result<()> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        let mut connected = self.connected.lock().unwrap();
+        connected.insert(address.0, Arc::clone(event));
+        Ok(())
+    }
+
+    fn disconnect(&self, address: GuestAddress, event: &Arc<EventFd>) -> io::Result<()> {
+        if self.signals(address.0, event) {
+            self.connected.lock().unwrap().remove(&address.0);
+        }
+        Ok(())
+    }
+
+    fn clear(&self, range: &RangeInclusive<u64>) {
+        let mut connected = self.connected.lock().unwrap();
+        connected.retain(|address, _| !range.contains(address));
     }
 }
 

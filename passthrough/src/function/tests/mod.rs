@@ -5,8 +5,11 @@ mod config;
 mod device;
 mod hostile;
 mod interrupts;
+mod io_events;
 mod machine;
+mod msi;
 mod resets;
+mod without_own_reset;
 
 use std::sync::Arc;
 
@@ -14,7 +17,7 @@ use devices::pci::{Attachment, IntxPin, PciFunction};
 
 use crate::function::{Function, FunctionConfig, Machine};
 use device::Played;
-use machine::{Line, Mapper, Router};
+use machine::{Events, Line, Mapper, Router};
 
 const COMMAND: u16 = 0x04;
 const MEMORY: u32 = 1 << 1;
@@ -27,6 +30,7 @@ struct Bench {
     router: Arc<Router>,
     mapper: Arc<Mapper>,
     line: Arc<Line>,
+    events: Arc<Events>,
     function: Arc<Function>,
 }
 
@@ -35,14 +39,24 @@ impl Bench {
         Self::of(Played::drive(), Attachment::Express)
     }
 
+    /// In a machine whose writes do not signal eventfds.
     fn of(device: Played, attachment: Attachment) -> Self {
+        Self::with_events(device, attachment, None)
+    }
+
+    /// In one where they do.
+    fn signalling(device: Played) -> Self {
+        Self::with_events(device, Attachment::Express, Some(Arc::default()))
+    }
+
+    fn with_events(device: Played, attachment: Attachment, events: Option<Arc<Events>>) -> Self {
         let device = Arc::new(device);
         let (router, mapper, line) = <(Arc<Router>, Arc<Mapper>, Arc<Line>)>::default();
         let machine = Machine {
             router: router.clone(),
             pin: Some((IntxPin::A, line.clone())),
             mapper: mapper.clone(),
-            io_events: None,
+            io_events: events.clone().map(|events| events as _),
         };
         let config = FunctionConfig {
             id: "drive0".into(),
@@ -54,6 +68,7 @@ impl Bench {
             router,
             mapper,
             line,
+            events: events.unwrap_or_default(),
             function,
         }
     }

@@ -16,12 +16,12 @@ use crate::client::Observer;
 const FLR: u32 = 1 << 15;
 const ENABLE: u32 = 1 << 31;
 
-fn soon() -> Deadline {
+pub(super) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
 /// Waits until the guest sees the device again.
-fn wait(bench: &Bench) {
+pub(super) fn wait(bench: &Bench) {
     let by = Instant::now() + Duration::from_secs(20);
     while bench.read(0) == u32::MAX {
         assert!(Instant::now() < by, "it does not come back");
@@ -29,13 +29,13 @@ fn wait(bench: &Bench) {
     }
 }
 
-fn names(phases: &Phases) -> Vec<&'static str> {
+pub(super) fn names(phases: &Phases) -> Vec<&'static str> {
     phases.as_slice().iter().map(|phase| phase.name).collect()
 }
 
-/// Why the device was said to be gone.
+/// Why the device was said to be gone, and what else was said of it.
 #[derive(Default)]
-struct Told(Mutex<Vec<String>>);
+struct Told(Mutex<Vec<String>>, Mutex<Vec<String>>);
 
 impl Observer for Told {
     fn gone(&self, reason: &str) {
@@ -44,7 +44,9 @@ impl Observer for Told {
 
     fn back(&self) {}
 
-    fn warn(&self, _message: &str) {}
+    fn warn(&self, message: &str) {
+        self.1.lock().unwrap().push(message.to_owned());
+    }
 }
 
 /// A driver at work: BARs placed, a vector open.
@@ -304,4 +306,27 @@ fn interrupts_that_cannot_be_turned_off_fail_the_teardown() {
         .shut_down(soon(), &mut Phases::default())
         .unwrap();
     assert_eq!(bench.device.connected(), 0);
+}
+
+#[test]
+fn what_the_host_refuses_is_told_once_until_a_teardown() {
+    let bench = Bench::new();
+    let told = Arc::<Told>::default();
+    bench.function.observe(told.clone());
+    let refuse = || {
+        let refusals = [Refusal::Connect, Refusal::Connect];
+        bench.device.refuses.lock().unwrap().extend(refusals);
+        bench.enable();
+        bench.write16(COMMAND, MEMORY as u16);
+        bench.enable();
+        assert_eq!(bench.device.connected(), 0);
+    };
+    refuse();
+    let said = told.1.lock().unwrap().clone();
+    assert!(said.len() == 1 && said[0].contains("Connect"), "{said:?}");
+    let ended = bench.function.shut_down(soon(), &mut Phases::default());
+    ended.unwrap();
+    refuse();
+    assert_eq!(told.1.lock().unwrap().len(), 2);
+    assert!(told.0.lock().unwrap().is_empty(), "it is not gone");
 }
