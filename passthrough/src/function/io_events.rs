@@ -6,7 +6,7 @@
 //! has touched the device stays until the device is reset. The device is asked when the function is made and
 //! after each reset, by the thread that does that, never by a vCPU. A server that offers more once the guest's driver
 //! has set it up, as those with shadow doorbells do, gets those writes trapped. A device that has no reset is
-//! asked once.
+//! asked once, and one that was gone meanwhile has none any more.
 //!
 //! ```text
 //! none ── made, or reset ──▶ offered ── its BAR is placed ──▶ connected

@@ -9,6 +9,7 @@ use devices::lifecycle::{Deadline, Device, Phases};
 use devices::pci::{Address, Bus, DevFn, Node, RootComplex};
 
 use super::device::*;
+use super::resets::wait;
 use super::{Bench, COMMAND, MASTER, MEMORY};
 use crate::client::{Area, Region};
 
@@ -144,11 +145,25 @@ fn a_reset_of_the_guests_asking_does_the_same_and_nothing_signals_meanwhile() {
     assert!(bench.events.now().is_empty());
     assert_eq!(asked(&bench.device.take_calls()), 0);
     go_on.send(()).unwrap();
-    tear_down(&bench).unwrap();
+    wait(&bench);
     program(&root, BAR4);
     let event = bench.device.offered(4, 0x10);
     assert!(bench.events.signals(BAR4 + 0x10, &event));
     assert!(!Arc::ptr_eq(&before, &event));
+}
+
+#[test]
+fn nothing_signals_while_a_teardown_resets_the_device() {
+    let (bench, _root) = at_work();
+    let (begun, go_on) = bench.device.hold_reset();
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(|| tear_down(&bench));
+        begun.recv().unwrap();
+        let now = bench.events.now();
+        go_on.send(()).unwrap();
+        assert!(now.is_empty(), "{now:?}");
+        ended.join().unwrap().unwrap();
+    });
 }
 
 #[test]
@@ -214,4 +229,23 @@ fn a_device_that_has_no_reset_is_asked_once() {
     assert_eq!(asked(&bench.device.take_calls()), 0);
     program(&root, BAR4 + 0x1000);
     assert_eq!(bench.events.now(), [BAR4 + 0x1010]);
+    // Until it is given up.
+    bench.device.stays_master.store(true, Ordering::Relaxed);
+    assert!(tear_down(&bench).is_err());
+    assert!(bench.events.now().is_empty());
+}
+
+/// Nobody knows in what state it is by then.
+#[test]
+fn a_device_without_a_reset_that_is_brought_back_has_none() {
+    let device = Played::drive().with_resets(Resets::Never);
+    device.offer(&[(4, 0x10)]);
+    let bench = Bench::signalling(device);
+    let root = root(&bench);
+    program(&root, BAR4);
+    bench.device.set_gone(true);
+    tear_down(&bench).unwrap();
+    assert!(bench.device.take_calls().contains(&Call::Revive));
+    program(&root, BAR4 + 0x1000);
+    assert!(bench.events.now().is_empty());
 }
