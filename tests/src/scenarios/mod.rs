@@ -27,6 +27,8 @@ mod process;
 mod resets;
 pub mod result;
 pub mod run;
+mod served;
+mod servers;
 mod soak;
 mod stage;
 mod suites;
@@ -73,6 +75,7 @@ pub fn all() -> Vec<Scenario> {
         links::SCENARIOS,
         behaviour::SCENARIOS,
         changes::SCENARIOS,
+        servers::SCENARIOS,
         vcpu::SCENARIOS,
         intx::SCENARIOS,
         cpus::SCENARIOS,
