@@ -30,6 +30,9 @@ pub enum Cause {
     Shutdown,
     /// A vCPU could not go on.
     Crash,
+    /// `vm.boot`, of a machine whose passed-through devices were gone when they were last shut down: those that are
+    /// back are the guest's again.
+    Boot,
 }
 
 /// How one device's teardown ended.

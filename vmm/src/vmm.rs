@@ -199,7 +199,7 @@ impl Vmm {
                 let next = machine.shut_down(After::Delete, Some(reply));
                 return self.go(next);
             }
-            (Request::Boot, Some(machine)) => done(machine.boot()),
+            (Request::Boot, Some(machine)) => return machine.boot(reply),
             (Request::Pause, Some(machine)) => done(machine.pause()),
             (Request::Resume, Some(machine)) => done(machine.resume()),
             (Request::Reboot, Some(machine)) => done(machine.reboot()),
@@ -263,7 +263,10 @@ impl Vmm {
     /// Creates the machine of `config`, which has been validated, and boots it.
     pub fn create_and_boot(&mut self, config: VmConfig) -> Result<(), ApiError> {
         self.create(config)?;
-        self.machine.as_mut().map_or(Ok(()), Machine::boot)
+        match &mut self.machine {
+            Some(machine) => machine.begin_boot().map(drop),
+            None => Ok(()),
+        }
     }
 }
 

@@ -111,6 +111,12 @@ impl DeviceManager {
         listed.is_some_and(Listed::is_given_up)
     }
 
+    /// Whether the guest does not see a device that may have come back by now.
+    pub fn has_devices_away(&self) -> bool {
+        let mut ids = self.passthrough.ids();
+        ids.any(|id| self.is_quarantined(id))
+    }
+
     /// Whether a device for whose sake the machine does not boot is quiet by now. It is quarantined then.
     pub fn has_become_quiet(&self, stuck: &Stuck) -> bool {
         let number = self.list.find(&stuck.id);

@@ -56,6 +56,7 @@ pub(super) fn cause(cause: Cause) -> &'static str {
         Cause::PowerOff => "a power-off (S5)",
         Cause::Shutdown => "the API (a shutdown)",
         Cause::Crash => "a crashed vCPU",
+        Cause::Boot => "the API (a boot)",
     }
 }
 

@@ -29,7 +29,7 @@ use api::config::{BehaviourUpdate, DeviceBehaviour, VmConfig};
 use api::error::{ApiError, ErrorCode};
 use api::events::{EventKind, EventLog};
 use api::report::Cause;
-use api::request::Reply;
+use api::request::{Reply, Response};
 use api::state::{BootMarker, PolicyUpdate, TeardownPolicyInfo, VmInfo, VmState};
 use devices::event::{GuestEvent, ResetCause};
 
@@ -102,16 +102,30 @@ pub enum Next {
 }
 
 impl Machine {
-    /// Boots a machine that stands still.
-    pub fn boot(&mut self) -> Result<(), ApiError> {
+    /// Boots a machine that stands still, and answers `reply` when its vCPUs run.
+    pub fn boot(&mut self, reply: Reply) {
+        match self.begin_boot() {
+            Ok(true) => reply.send(Ok(Response::Done)),
+            Ok(false) => self.add_reply(Some(reply)),
+            Err(error) => reply.send(Err(error)),
+        }
+    }
+
+    /// Begins to boot a machine that stands still. Says whether its vCPUs run: devices that are passed through and were
+    /// gone are shut down first, which brings back those that are there again.
+    pub fn begin_boot(&mut self) -> Result<bool, ApiError> {
         match self.state {
             State::Created | State::Stopped => {}
             _ => return Err(self.wrong_state("vm.boot", "it must be created or shut down")),
         }
         self.check_stuck()?;
+        if self.devices.has_devices_away() {
+            self.tear_down(Request::now(Cause::Boot, After::Boot));
+            return Ok(false);
+        }
         self.reset_requested = None;
         self.start()?;
-        Ok(())
+        Ok(true)
     }
 
     /// Stops the vCPUs.

@@ -3,6 +3,7 @@
 use api::error::{ApiError, ErrorCode};
 use api::events::EventKind;
 use api::report::TeardownReport;
+use api::request::Reply;
 
 use super::Machine;
 use crate::device_manager::passthrough::{DeviceNews, Devices};
@@ -71,6 +72,17 @@ impl Machine {
         let stuck = !verdict.stuck.is_empty();
         self.stuck.extend(verdict.stuck);
         stuck
+    }
+
+    /// Tells those who asked for a boot that there is none.
+    pub(super) fn refuse_boot(&mut self, replies: Vec<Reply>) {
+        for reply in replies {
+            let refused = self.check_stuck().err().unwrap_or_else(|| {
+                let message = "vm.boot: the machine could not be booted and stays stopped; its events say why";
+                ApiError::new(ErrorCode::Internal, message)
+            });
+            reply.send(Err(refused));
+        }
     }
 
     /// Refuses to boot a machine with a device that may still write to guest memory.

@@ -245,7 +245,7 @@ impl Machine {
         }
         match after {
             After::Boot => {
-                self.reset_requested = Some(requested);
+                self.reset_requested = (cause != Cause::Boot).then_some(requested);
                 match self.start() {
                     Ok(resumed) => teardown::vcpus_resumed(&mut report, resumed - requested),
                     Err(error) => {
@@ -264,7 +264,11 @@ impl Machine {
         }
         self.history.keep(report);
         if failed {
-            answer(replies);
+            if cause == Cause::Boot {
+                self.refuse_boot(replies);
+            } else {
+                answer(replies);
+            }
             return Next::Failed;
         }
         after.next(replies)

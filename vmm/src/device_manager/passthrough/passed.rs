@@ -30,6 +30,11 @@ impl Passthrough {
         }
     }
 
+    /// The devices that are passed through.
+    pub(in crate::device_manager) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.passed.keys().map(String::as_str)
+    }
+
     /// Whether a device is passed through.
     pub(in crate::device_manager) fn has(&self, id: &str) -> bool {
         self.passed.contains_key(id)
