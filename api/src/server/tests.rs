@@ -1,5 +1,7 @@
 //! The server on real sockets, before an owner of the machine that the tests play.
 
+mod devices;
+
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,7 +17,7 @@ use super::{
     BASE, BODY_LIMIT, CONNECTIONS, Listen, ServerConfig, ServerError, ServerHandle, start,
 };
 use crate::client::{Client, ClientError};
-use crate::config::{TeardownPolicy, VmConfig};
+use crate::config::{DeviceAdded, TeardownPolicy, VmConfig};
 use crate::events::{EventKind, EventLog, GapReason};
 use crate::request::{Reply, Request, Response, Submit};
 use crate::state::{PolicyUpdate, VmmPing};
@@ -50,6 +52,14 @@ impl Submit for Owner {
                 let error = ApiError::new(ErrorCode::FileLocked, "opening `/d`: locked")
                     .with_cause("pid 7 holds it");
                 reply.send(Err(error.with_device("d0")));
+            }
+            Request::AddDevice(added) => {
+                let id = added.device.id().to_owned();
+                reply.send(Ok(Response::Added(DeviceAdded { id })));
+            }
+            Request::AddUserDevice(added) => {
+                let id = added.id.unwrap_or_default();
+                reply.send(Ok(Response::Added(DeviceAdded { id })));
             }
             Request::Teardowns => reply.send(Ok(Response::Teardowns(vec![]))),
             Request::Teardown(number) => {
