@@ -150,13 +150,39 @@ impl Deferred {
             });
             engine.arm(key, at, job);
         }
-        // Whoever closes a gate takes back what waits afterwards, and may have come before this one did.
+        deferred.look_again(&session, &queue);
+    }
+
+    /// Keeps the command at its queue until `work` has its result. Until then it can be taken back, whatever the work
+    /// is at: it must need nothing of the guest.
+    pub(crate) fn awaiting(
+        responder: Responder,
+        work: impl FnOnce(Box<dyn FnOnce(Result<u32, Status>) + Send>),
+    ) {
+        let (session, queue) = (Arc::clone(&responder.session), Arc::clone(&responder.queue));
+        let deferred = Self::new(responder, None);
+        queue.add_deferred(Arc::clone(&deferred));
+        let waiting = Arc::downgrade(&deferred);
+        work(Box::new(move |result| {
+            let Some(waiting) = waiting.upgrade() else {
+                return;
+            };
+            if let Some(responder) = waiting.take() {
+                responder.queue.remove_deferred(&waiting);
+                responder.respond(result);
+            }
+        }));
+        deferred.look_again(&session, &queue);
+    }
+
+    /// Whoever closes a gate takes back what waits afterwards, and may have come before this one did.
+    fn look_again(self: &Arc<Self>, session: &Session, queue: &SubmissionQueue) {
         if !session.gate.is_open() {
-            queue.remove_deferred(&deferred);
-            drop(deferred.take());
+            queue.remove_deferred(self);
+            drop(self.take());
         } else if !queue.gate.is_open() {
-            queue.remove_deferred(&deferred);
-            if let Some(responder) = deferred.take() {
+            queue.remove_deferred(self);
+            if let Some(responder) = self.take() {
                 responder.respond(Err(Status::ABORTED_SQ_DELETION));
             }
         }

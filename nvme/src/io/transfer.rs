@@ -10,7 +10,7 @@ use crate::backend::{Durability, alignment};
 use crate::data_pointer::DataPointer;
 use crate::engine::{Action, Lease, Transfer, Transfers, Vectors};
 use crate::namespace::{Extent, Kind, Namespace};
-use crate::respond::{Outcome, Responder, Work};
+use crate::respond::{Deferred, Outcome, Responder, Work};
 use crate::session::Session;
 use crate::spec::{Status, Submission};
 
@@ -194,7 +194,10 @@ pub(super) fn is_stable(session: &Session, command: &Submission) -> bool {
 /// Flush of every namespace (base 2.0, section 7.1; Identify's VWC field says that FFFFFFFFh does so).
 pub(super) fn flush_all(responder: Responder) {
     let drive = Arc::clone(&responder.session.drive);
-    drive.flush_all(move |result| responder.respond(result.map(|()| 0)));
+    // It may be stuck for good, and a reset ends it all the same.
+    Deferred::awaiting(responder, |then| {
+        drive.flush_all(move |result| then(result.map(|()| 0)));
+    });
 }
 
 /// The blocks of a command that moves their data, which MDTS limits.

@@ -3,13 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use devices::latency::Latency;
 use devices::lifecycle::{Deadline, Device, Phases, ShutdownError};
 use devices::pci::PciFunction;
 
 use super::super::backend::TestBackend;
 use super::super::driver::{DATA, DISK, ENABLE, Guest, eventually, refused, transfer};
-use super::read;
-use crate::faults::{FaultSet, FlushFault, ShutdownFault};
+use super::{of_io, read};
+use crate::faults::{Effect, FaultSet, FlushFault, ShutdownFault};
 use crate::spec::Status;
 use crate::spec::command::{admin, io};
 use crate::spec::registers::offset;
@@ -144,6 +145,24 @@ fn a_stuck_flush_ends_a_teardown_by_its_deadline_and_the_drive_is_quiet() {
     let image = guest.bytes(0, DATA as usize);
     guest.set_faults(&FaultSet::default());
     assert_eq!(guest.bytes(0, DATA as usize), image);
+}
+
+#[test]
+fn a_stuck_flush_of_all_namespaces_ends_with_its_session() {
+    let mut guest = Guest::up();
+    // Held up as a command, it meets the other fault when it is let go.
+    let slow = Effect::Slow(Latency::from(Duration::from_secs(3600)));
+    guest.set_faults(&of_io(io::FLUSH, slow));
+    let mut command = transfer(io::FLUSH, 0, 1, 0, 0);
+    command.nsid = u32::MAX;
+    let cid = guest.submit(1, command);
+    assert_eq!(guest.run(1, read(0, 1)), Ok(0));
+    guest.set_faults(&flush(FlushFault::Stuck));
+    assert_eq!(guest.run(1, read(0, 1)), Ok(0));
+    assert!(!guest.has_completion(1), "command {cid} has ended");
+    guest.write(offset::CC, 0);
+    eventually("the end of the session", || guest.controller.is_quiet());
+    guest.set_faults(&FaultSet::default());
 }
 
 #[test]
