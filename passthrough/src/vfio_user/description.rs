@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::OpenError;
 use super::candidate::Candidate;
+use super::enables::Enables;
 use super::shared_file::{SharedFile, are_sound};
 use crate::client::{Area, IrqType, Region};
 
@@ -31,6 +32,8 @@ pub struct Description {
     pub automasked: bool,
     /// It can be reset.
     pub reset: bool,
+    /// Where MSI and MSI-X are turned on.
+    pub enables: Enables,
     /// Vendor and device, class and revision, subsystem.
     identity: [u32; 3],
 }
@@ -117,6 +120,7 @@ impl Description {
             irqs,
             automasked,
             reset: device.flags & device_flag::RESET != 0,
+            enables: Enables::ask(server)?,
             identity: ask_identity(server)?,
         };
         Ok((description, shared))
@@ -138,7 +142,9 @@ impl Description {
                 return Some(format!("{name} is not what it was: {theirs:?}"));
             }
         }
-        if self.irqs != other.irqs || self.automasked != other.automasked {
+        if (self.irqs, self.automasked, self.enables)
+            != (other.irqs, other.automasked, other.enables)
+        {
             return Some("its interrupts are not what they were".into());
         }
         (self.reset != other.reset)
@@ -248,19 +254,26 @@ fn ask_irq(server: &mut Candidate, index: u32) -> Result<IrqInfo, OpenError> {
 fn ask_identity(server: &mut Candidate) -> Result<[u32; 3], OpenError> {
     let mut identity = [0; 3];
     for (word, offset) in identity.iter_mut().zip([0x00, 0x08, 0x2C]) {
-        let doing = "a read of its configuration space";
-        let access = RegionAccess {
-            offset,
-            region: region::CONFIG,
-            count: 4,
-        };
-        let reply = server.request(command::REGION_READ, doing, &[access.as_bytes()])?;
-        let data = reply.payload.get(size_of::<RegionAccess>()..);
-        let raw = data.and_then(|data| <[u8; 4]>::try_from(data).ok());
-        *word = u32::from_le_bytes(raw.ok_or_else(|| server.nonsense(doing))?);
+        *word = read_config(server, offset)?;
     }
     if matches!(identity[0] & 0xFFFF, 0 | 0xFFFF) {
         return Err(server.unusable("there is no function behind its configuration space"));
     }
     Ok(identity)
+}
+
+/// A register of its configuration space, at a multiple of 4.
+pub fn read_config(server: &mut Candidate, offset: u64) -> Result<u32, OpenError> {
+    let doing = "a read of its configuration space";
+    let access = RegionAccess {
+        offset,
+        region: region::CONFIG,
+        count: 4,
+    };
+    let reply = server.request(command::REGION_READ, doing, &[access.as_bytes()])?;
+    let data = reply.payload.get(size_of::<RegionAccess>()..);
+    let raw = data.and_then(|data| <[u8; 4]>::try_from(data).ok());
+    Ok(u32::from_le_bytes(
+        raw.ok_or_else(|| server.nonsense(doing))?,
+    ))
 }

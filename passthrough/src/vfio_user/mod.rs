@@ -17,6 +17,7 @@
 mod borrowed_event;
 mod candidate;
 mod description;
+mod enables;
 mod guest_memory;
 mod holders;
 mod io_events;

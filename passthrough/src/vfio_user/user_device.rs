@@ -1,10 +1,10 @@
 //! [`Client`] over the connection to a server.
 
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::{io, mem};
 
 use devices::lifecycle::Deadline;
 use vfio_user::protocol::{DEFAULT_TRANSFER, RegionAccess, command};
@@ -20,7 +20,7 @@ use super::io_events;
 use super::link::Link;
 use super::session::Session;
 use super::{OpenError, UserOptions, irqs, keeper};
-use crate::client::{Area, Client, ClientError, IoEvent, IrqType, Observer, Region};
+use crate::client::{Area, Client, ClientError, IoEvent, IrqType, Observer, Region, region};
 
 /// Most bytes of a thread's name in the kernel.
 const NAME: usize = 15;
@@ -84,6 +84,14 @@ impl UserDevice {
             keeper: Mutex::new(Some(keeper)),
             none: Region::default(),
         }))
+    }
+
+    /// Has the server's own register of `irq` say that it is on with so many vectors, or off.
+    fn turn(&self, irq: IrqType, vectors: Option<usize>) -> Result<(), ClientError> {
+        match self.description.enables.byte(irq, vectors) {
+            Some((at, byte)) => self.write(region::CONFIG, at, &[byte]),
+            None => Ok(()),
+        }
     }
 
     /// Most bytes of one access.
@@ -205,15 +213,14 @@ impl Client for UserDevice {
             });
         }
         let session = self.link.session()?;
-        self.link.lock().connected[description::index(irq) as usize] = true;
-        irqs::connect(
-            &self.link,
-            &session,
-            irq,
-            first,
-            events,
-            borrow(&self.unheard),
-        )
+        let index = description::index(irq) as usize;
+        let was_on = mem::replace(&mut self.link.lock().connected[index], true);
+        let unheard = borrow(&self.unheard);
+        irqs::connect(&self.link, &session, irq, first, events, unheard)?;
+        if was_on {
+            return Ok(());
+        }
+        self.turn(irq, Some(end as usize))
     }
 
     fn disconnect(&self, irq: IrqType) -> Result<(), ClientError> {
@@ -232,7 +239,7 @@ impl Client for UserDevice {
         let unheard = borrow(&self.unheard);
         irqs::disconnect(&self.link, &session, irq, self.irqs(irq), unheard)?;
         self.link.lock().connected[index] = false;
-        Ok(())
+        self.turn(irq, None)
     }
 
     fn set_pin_masked(&self, masked: bool) -> Result<(), ClientError> {

@@ -123,14 +123,12 @@ impl Guest {
         device.write(BAR0, offset, &value.to_le_bytes()).unwrap();
     }
 
-    /// Memory decoding, bus mastering, MSI-X; then the controller with its admin queues.
+    /// Memory decoding and bus mastering; then the controller with its admin queues. MSI-X is the client's to turn on.
     fn enable(&mut self) {
         (self.tail, self.head, self.phase) = (0, 0, true);
         let clean = vec![0; 0x8000];
         self.memory.write_slice(&clean, GuestAddress(0)).unwrap();
         self.device.write(CONFIG, 4, &[6, 0]).unwrap();
-        let msix = self.capability(0x11);
-        self.device.write(CONFIG, msix + 3, &[0x80]).unwrap();
         self.set(0x24, (ENTRIES - 1) << 16 | (ENTRIES - 1));
         for (offset, value) in [(0x28, ASQ as u32), (0x2C, 0), (0x30, ACQ as u32), (0x34, 0)] {
             self.set(offset, value);
@@ -140,20 +138,6 @@ impl Guest {
         while self.register(CSTS).unwrap() & 1 == 0 {
             assert!(started.elapsed() < SOON, "it does not become ready");
         }
-    }
-
-    fn capability(&self, id: u8) -> u64 {
-        let byte = |at: u64| {
-            let mut raw = [0];
-            self.device.read(CONFIG, at, &mut raw).unwrap();
-            raw[0]
-        };
-        let mut at = byte(0x34);
-        while at != 0 && byte(at.into()) != id {
-            at = byte(u64::from(at) + 1);
-        }
-        assert_ne!(at, 0, "no capability {id:#x}");
-        at.into()
     }
 
     /// An admin command, to its end.

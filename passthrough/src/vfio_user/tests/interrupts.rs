@@ -161,3 +161,31 @@ fn a_pin_that_masks_itself_is_unmasked_by_the_server() {
     refuses.until(|notes| notes.irqs.pop());
     assert_eq!(watcher.said(), []);
 }
+
+#[test]
+fn the_servers_own_registers_say_which_type_is_on() {
+    let server = Played::good();
+    let (device, _) = open(&server);
+    let heard = event();
+    let lent = [Some(borrow(&heard)), None, None];
+    device.connect(IrqType::Msix, 0, &lent).unwrap();
+    device.connect(IrqType::Msix, 1, &lent).unwrap();
+    device.disconnect(IrqType::Msix).unwrap();
+    device.connect(IrqType::Msi, 0, &lent).unwrap();
+    // An answer says that what was written before it was taken.
+    device.read(region::BAR0, 0, &mut [0; 4]).unwrap();
+    let written = server.notes(|notes| {
+        let writes = notes.writes.iter();
+        writes
+            .map(|(access, data, _)| (access.region, access.offset, data.clone()))
+            .collect::<Vec<_>>()
+    });
+    let config = region::CONFIG;
+    let expected = [
+        (config, 0x53, vec![0x80]),
+        (config, 0x53, vec![0]),
+        // Four vectors: two to the power of two.
+        (config, 0x42, vec![0x21]),
+    ];
+    assert_eq!(written, expected);
+}

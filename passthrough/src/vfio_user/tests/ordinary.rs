@@ -12,11 +12,15 @@ use super::played::Shared;
 /// Bytes of BAR 0.
 pub const BAR: u64 = 0x4000;
 
-/// The header of configuration space: an NVMe controller of some vendor.
+/// Configuration space of an NVMe controller of some vendor, with MSI, MSI-X, and a list that has no end.
 pub fn config() -> Vec<u8> {
     let mut config = vec![0; 256];
     config[..4].copy_from_slice(&[0x34, 0x12, 0x78, 0x56]);
     config[8..12].copy_from_slice(&[1, 2, 8, 1]);
+    config[6] = 1 << 4;
+    config[0x34] = 0x40;
+    config[0x40..0x42].copy_from_slice(&[0x05, 0x50]);
+    config[0x50..0x52].copy_from_slice(&[0x11, 0x40]);
     config
 }
 
