@@ -10,11 +10,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::artifacts::{build_static, stripped};
 use crate::guest::{self, GuestImage};
-use crate::host::{Job, LabHost};
+use crate::host::{Drive, Job, LabHost};
 use crate::kvm::host_kvm_runs_linux;
 use crate::parts::Parts;
+use crate::scenarios::all;
 use crate::scenarios::compare::{COMPARISON, Comparison};
 use crate::scenarios::figures::{FIGURES, Figure};
+use crate::scenarios::passthrough::reboots::{REBOOTS, Row};
 use crate::scenarios::result::{Outcome, RESULTS};
 use crate::{vmlinux, workspace};
 
@@ -27,11 +29,16 @@ const GRACE: u64 = 300;
 /// tried again; its notes and the log say so.
 const SCENARIOS_A_HOST: usize = 8;
 const ATTEMPTS: u32 = 3;
+/// Drives that a lab host has for scenarios that pass some through, and their size in MiB.
+const PASSED_THROUGH: usize = 8;
+const PASSED_THROUGH_MIB: u64 = 64;
 const FIGURES_LIMIT: u64 = 1500;
 /// The largest machine measured has 8 GiB, all of it in use.
 const FIGURES_MEMORY_MIB: u64 = 12 << 10;
 /// The option of `scenarios` that has it compare.
 const AGAINST_QEMU: &str = "--against-qemu";
+/// The option that has it measure reboots.
+const PASSTHROUGH: &str = "--passthrough";
 /// Two guests, their drives, and QEMU.
 const COMPARISON_MEMORY_MIB: u64 = 5 << 10;
 
@@ -51,20 +58,57 @@ pub fn run(names: &[String], output: &Path) -> Result<Vec<Outcome>> {
         ]
         .map(str::to_owned)
     };
-    if host_kvm_runs_linux().is_ok() {
-        here(&[&options(1)[..], names].concat(), output)?;
-        return read(&output.join(RESULTS));
+    let in_lab_host = |names: &[String]| [&options(ATTEMPTS)[..], names].concat();
+    let (vfio, kvm): (Vec<_>, Vec<_>) = names.iter().cloned().partition(|name| needs_vfio(name));
+    let mut outcomes = Vec::with_capacity(names.len());
+    if host_kvm_runs_linux().is_ok() && !kvm.is_empty() {
+        here(&[&options(1)[..], &kvm].concat(), output)?;
+        outcomes.extend(read::<Outcome>(&output.join(RESULTS))?);
+    } else {
+        outcomes.extend(in_lab_hosts(&lab_host(0), &kvm, in_lab_host, output)?);
     }
-    let host = LabHost {
+    // Whatever this machine's own KVM can do: drives to pass through are in the lab host alone.
+    let host = lab_host(PASSED_THROUGH);
+    outcomes.extend(in_lab_hosts(&host, &vfio, in_lab_host, output)?);
+    // Each lab host has left its own.
+    let results = output.join(RESULTS);
+    let text = serde_json::to_vec_pretty(&outcomes).context("could not write the results")?;
+    fs::write(&results, text).with_context(|| format!("could not write {}", results.display()))?;
+    Ok(outcomes)
+}
+
+fn needs_vfio(name: &str) -> bool {
+    let all = all();
+    let scenario = all.iter().find(|scenario| scenario.name == name);
+    scenario.is_some_and(|scenario| scenario.vfio)
+}
+
+/// A lab host with so many drives that are bound to VFIO.
+fn lab_host(drives: usize) -> LabHost {
+    let drive = Drive {
+        size_mib: PASSED_THROUGH_MIB,
+        vfio: true,
+    };
+    LabHost {
+        drives: vec![drive; drives],
         time_limit: Duration::from_secs(SCENARIOS_LIMIT + GRACE),
         ..LabHost::default()
-    };
+    }
+}
+
+/// Runs scenarios in lab hosts like `host`, a few in each.
+fn in_lab_hosts(
+    host: &LabHost,
+    names: &[String],
+    arguments: impl Fn(&[String]) -> Vec<String>,
+    output: &Path,
+) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::with_capacity(names.len());
     for names in names.chunks(SCENARIOS_A_HOST) {
-        let arguments = [&options(ATTEMPTS)[..], names].concat();
-        if let Err(error) = in_lab(&host, arguments.clone(), output) {
+        let arguments = arguments(names);
+        if let Err(error) = in_lab(host, arguments.clone(), output) {
             println!("{error:#}\nThe lab host is started again.");
-            if let Err(error) = in_lab(&host, arguments, output) {
+            if let Err(error) = in_lab(host, arguments, output) {
                 println!("{error:#}");
                 outcomes.extend(names.iter().map(|name| Outcome {
                     name: name.clone(),
@@ -77,10 +121,6 @@ pub fn run(names: &[String], output: &Path) -> Result<Vec<Outcome>> {
         }
         outcomes.extend(read::<Outcome>(&output.join(RESULTS))?);
     }
-    // Each lab host has left its own.
-    let results = output.join(RESULTS);
-    let text = serde_json::to_vec_pretty(&outcomes).context("could not write the results")?;
-    fs::write(&results, text).with_context(|| format!("could not write {}", results.display()))?;
     Ok(outcomes)
 }
 
@@ -144,6 +184,20 @@ pub fn compare(output: &Path) -> Result<(&'static str, Comparison)> {
     Ok((place, comparison))
 }
 
+/// Measures reboots with passed-through devices, in the lab host: drives to pass through are there alone.
+///
+/// # Errors
+/// When they could not be measured.
+pub fn reboots(output: &Path) -> Result<Vec<Row>> {
+    let host = LabHost {
+        memory_mib: COMPARISON_MEMORY_MIB,
+        time_limit: Duration::from_secs(FIGURES_LIMIT),
+        ..lab_host(PASSED_THROUGH)
+    };
+    in_lab(&host, vec![PASSTHROUGH.to_owned()], output)?;
+    read(&output.join(REBOOTS))
+}
+
 fn image() -> Result<GuestImage> {
     Ok(GuestImage {
         files: vec![(Parts::ready()?.guest_modules(), "/lib/modules".into())],
@@ -181,7 +235,9 @@ fn scenarios_binary() -> Result<PathBuf> {
 fn in_lab(host: &LabHost, arguments: Vec<String>, output: &Path) -> Result<()> {
     let parts = Parts::ready()?;
     let suites = suites_initramfs()?;
-    let with_qemu = arguments.iter().any(|argument| argument == AGAINST_QEMU);
+    let with_qemu = arguments
+        .iter()
+        .any(|argument| argument == AGAINST_QEMU || argument == PASSTHROUGH);
     let job = Job {
         command: [vec!["/usr/bin/scenarios".to_owned()], arguments].concat(),
         output: output.to_owned(),

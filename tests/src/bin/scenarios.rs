@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Parser;
 use lab::scenarios::compare;
 use lab::scenarios::figures::{self, Guests};
+use lab::scenarios::passthrough::reboots;
 use lab::scenarios::run::{self, Place};
 use lab::scenarios::{Files, all};
 
@@ -26,9 +27,15 @@ struct Arguments {
     /// Compare our drive with QEMU's instead
     #[arg(long, conflicts_with = "figures")]
     against_qemu: bool,
+    /// Measure reboots with passed-through devices instead
+    #[arg(long, conflicts_with_all = ["figures", "against_qemu"])]
+    passthrough: bool,
     /// The VMM
     #[arg(long, default_value = "/usr/bin/sundown")]
     sundown: PathBuf,
+    /// Addresses of drives that are bound to VFIO, with spaces between
+    #[arg(long, env = "LAB_VFIO", default_value = "")]
+    vfio: String,
     /// A stock kernel, as a bzImage
     #[arg(long, default_value = "/lab/vmlinuz")]
     kernel: PathBuf,
@@ -84,6 +91,7 @@ fn begin(arguments: &Arguments) -> Result<bool> {
     let place = Place {
         files: Files {
             sundown: arguments.sundown.clone(),
+            passed_through: words(&arguments.vfio),
             kernel: arguments.kernel.clone(),
             vmlinux: arguments.vmlinux.clone(),
             initramfs: arguments.initramfs.clone(),
@@ -105,6 +113,10 @@ fn begin(arguments: &Arguments) -> Result<bool> {
         compare::write(&compare::compare(&place)?, &place.output)?;
         return Ok(true);
     }
+    if arguments.passthrough {
+        reboots::write(&reboots::measure(&place)?, &place.output)?;
+        return Ok(true);
+    }
     let names = &arguments.names;
     if let Some(unknown) = names
         .iter()
@@ -115,4 +127,8 @@ fn begin(arguments: &Arguments) -> Result<bool> {
     scenarios.retain(|scenario| names.is_empty() || names.iter().any(|name| name == scenario.name));
     let outcomes = run::run(&scenarios, &place)?;
     Ok(outcomes.iter().all(|outcome| outcome.error.is_none()))
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
 }

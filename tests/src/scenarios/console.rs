@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use api::clock::monotonic_ns;
 
 /// What the guest's init says first.
 const BOOTED: &str = "SUNDOWN: init ";
@@ -30,6 +31,8 @@ struct Shared {
 #[derive(Default)]
 struct Output {
     lines: Vec<String>,
+    /// When each came, in nanoseconds of CLOCK_MONOTONIC.
+    stamps: Vec<u64>,
     ended: bool,
 }
 
@@ -95,6 +98,19 @@ impl Console {
         }
     }
 
+    /// Reads on until a line is `wanted`, and says when it came, in nanoseconds of CLOCK_MONOTONIC.
+    pub(super) fn stamp_of(
+        &mut self,
+        what: &str,
+        deadline: Instant,
+        mut wanted: impl FnMut(&str) -> bool,
+    ) -> Result<u64> {
+        self.wait_for(what, deadline, |line| wanted(line).then_some(()))?;
+        let output = self.shared.output();
+        let stamp = output.stamps.get(self.next.saturating_sub(1));
+        stamp.copied().context("a line has no stamp")
+    }
+
     /// All lines so far.
     pub(super) fn lines(&self) -> Vec<String> {
         self.shared.output().lines.clone()
@@ -147,7 +163,11 @@ fn collect(mut output: ChildStdout, mut log: File, shared: &Shared) {
         let rest = partial.split_off(end + 1);
         let text = String::from_utf8_lossy(&partial);
         let lines = text.lines().map(|line| line.trim_matches('\r').to_owned());
-        shared.output().lines.extend(lines);
+        let mut output = shared.output();
+        output.lines.extend(lines);
+        let count = output.lines.len();
+        output.stamps.resize(count, monotonic_ns());
+        drop(output);
         shared.changed.notify_all();
         partial = rest;
     }

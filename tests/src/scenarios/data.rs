@@ -78,7 +78,7 @@ fn load(stage: &mut Stage) -> Result<()> {
 
 /// Has the guest check its drives and go on writing to them. Returns how many blocks it knows to have
 /// been flushed on all drives.
-fn check(machine: &mut Machine, boots: u64) -> Result<u64> {
+pub(super) fn check(machine: &mut Machine, boots: u64) -> Result<u64> {
     let said = machine.run(". /jobs/load")?;
     let value = |key: &str| {
         said.iter()

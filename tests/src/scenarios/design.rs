@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use api::config::{
     Bridge, CpusConfig, DeviceConfig, DeviceOptions, Latency, Link, MemoryConfig, NamespaceConfig,
-    NvmeConfig, OnTimeout, PayloadConfig, SerialConfig, SerialMode, TeardownModel, VmConfig,
+    NvmeConfig, OnTimeout, PayloadConfig, SerialConfig, SerialMode, TeardownModel, VfioConfig,
+    VmConfig,
 };
 
 /// A device that is being described.
@@ -20,6 +21,15 @@ pub(super) fn drive(id: impl Into<String>, file: impl Into<PathBuf>) -> Device {
             ..NamespaceConfig::default()
         }],
         ..NvmeConfig::default()
+    }))
+}
+
+/// A device of the host that is bound to VFIO, by its address there.
+pub(super) fn vfio(id: impl Into<String>, address: impl Into<String>) -> Device {
+    Device(DeviceConfig::Vfio(VfioConfig {
+        options: named(id),
+        path: address.into(),
+        ..VfioConfig::default()
     }))
 }
 

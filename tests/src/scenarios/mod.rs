@@ -21,6 +21,7 @@ mod machine;
 mod many;
 mod measure;
 mod order;
+pub mod passthrough;
 mod pci;
 mod predictions;
 mod process;
@@ -50,6 +51,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// After this it has failed.
     pub limit: Duration,
+    /// Whether it passes drives of its host through: those are there in the lab host alone.
+    pub vfio: bool,
     /// What it does.
     pub run: fn(&mut Stage) -> Result<()>,
 }
@@ -59,13 +62,20 @@ impl Scenario {
         Self {
             name,
             limit: Duration::from_secs(seconds),
+            vfio: false,
             run,
         }
+    }
+
+    /// The same for a host with drives that are bound to VFIO.
+    const fn with_vfio(self) -> Self {
+        Self { vfio: true, ..self }
     }
 }
 
 /// All scenarios, the quick ones first.
 pub fn all() -> Vec<Scenario> {
+    let passthrough = passthrough::scenarios();
     [
         errors::SCENARIOS,
         api_calls::SCENARIOS,
@@ -91,6 +101,7 @@ pub fn all() -> Vec<Scenario> {
         suites::fio::SCENARIOS,
         suites::resets::SCENARIOS,
         suites::file_systems::SCENARIOS,
+        &passthrough,
         many::SCENARIOS,
         soak::SCENARIOS,
         data::SCENARIOS,

@@ -25,6 +25,8 @@ pub struct Files {
     pub initramfs: PathBuf,
     /// Debian's newest kernel, as a bzImage.
     pub newest_kernel: PathBuf,
+    /// Addresses of the host's drives that are bound to VFIO.
+    pub passed_through: Vec<String>,
     /// QEMU, to be measured against.
     pub qemu: PathBuf,
     /// The initramfs of a guest with suites: nvme-cli, fio, file systems' programs.

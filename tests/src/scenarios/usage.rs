@@ -21,6 +21,8 @@ pub(super) struct Usage {
     pub(super) anonymous: usize,
     /// Resident memory without the guest's, in KiB.
     pub(super) resident_kib: u64,
+    /// Memory that is locked or pinned for devices, in KiB.
+    pub(super) locked_kib: u64,
 }
 
 impl Usage {
@@ -36,7 +38,10 @@ impl Usage {
         let path = format!("{folder}/smaps");
         let smaps = fs::read_to_string(&path).with_context(|| format!("could not read {path}"))?;
         let found = read_smaps(&smaps);
+        let path = format!("{folder}/status");
+        let status = fs::read_to_string(&path).with_context(|| format!("could not read {path}"))?;
         Ok(Self {
+            locked_kib: locked_kib(&status),
             descriptors: entries("fd")?,
             threads: entries("task")?,
             ..found
@@ -58,6 +63,7 @@ impl Usage {
                 mappings: least.mappings.min(now.mappings),
                 anonymous: least.anonymous.min(now.anonymous),
                 resident_kib: least.resident_kib.min(now.resident_kib),
+                locked_kib: least.locked_kib.min(now.locked_kib),
             };
         }
         Ok(least)
@@ -68,10 +74,26 @@ impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} descriptors, {} threads, {} mappings and {} without a name, {} KiB resident",
-            self.descriptors, self.threads, self.mappings, self.anonymous, self.resident_kib
+            "{} descriptors, {} threads, {} mappings and {} without a name, {} KiB resident, {} KiB locked",
+            self.descriptors,
+            self.threads,
+            self.mappings,
+            self.anonymous,
+            self.resident_kib,
+            self.locked_kib
         )
     }
+}
+
+/// What `/proc/PID/status` says of memory that is locked for devices: a VFIO container counts as one, an iommufd
+/// as the other.
+fn locked_kib(status: &str) -> u64 {
+    let amounts = status.lines().filter_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        matches!(key, "VmLck" | "VmPin").then_some(())?;
+        value.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    amounts.sum()
 }
 
 /// Mappings, and the resident KiB of all but guest memory. A mapping's line is its addresses, permissions,
@@ -100,7 +122,7 @@ fn read_smaps(smaps: &str) -> Usage {
 
 #[cfg(test)]
 mod tests {
-    use super::read_smaps;
+    use super::{locked_kib, read_smaps};
 
     #[test]
     fn guest_memory_is_a_mapping_but_not_ours() {
@@ -116,5 +138,13 @@ mod tests {
         let usage = read_smaps(smaps);
         assert_eq!((usage.mappings, usage.anonymous), (1, 2));
         assert_eq!(usage.resident_kib, 16);
+    }
+
+    #[test]
+    fn memory_is_locked_by_containers_and_pinned_by_iommufd() {
+        assert_eq!(
+            locked_kib("VmPeak: 9 kB\nVmLck:\t  40 kB\nVmPin:\t 2 kB\n"),
+            42
+        );
     }
 }
