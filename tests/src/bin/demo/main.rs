@@ -29,6 +29,13 @@ struct Options {
     /// How long each drive's teardown takes on the host's side, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     latency: u64,
+    /// Pass drives through instead of emulating them: eight of the lab host's, by VFIO
+    #[arg(long, conflicts_with = "latency")]
+    vfio: bool,
+    /// Pass these of this machine's drives through, by their PCI addresses, bound to vfio-pci: what is on them is
+    /// OVERWRITTEN
+    #[arg(long, value_name = "ADDRESS,…", value_delimiter = ',', requires = "vfio", conflicts_with = "lab", num_args = 1..=8)]
+    devices: Vec<String>,
     /// Reboots under each policy
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=50))]
     reboots: u16,
@@ -86,7 +93,7 @@ fn arguments() -> impl Iterator<Item = OsString> {
 fn run(options: &Options) -> Result<()> {
     let output = options.output();
     results::clear(&output)?;
-    let place = Place::choose(options.lab);
+    let place = Place::choose(options)?;
     let folder = output.join("vm");
     let config = place.prepare(&folder, options)?;
     place.run(&folder, &output, options)?;

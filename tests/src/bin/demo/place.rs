@@ -8,13 +8,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use api::config::VmConfig;
 use lab::artifacts::stripped;
-use lab::{Job, LabHost, build_static, host_kvm_runs_linux};
+use lab::{Drive, Job, LabHost, build_static, host_kvm_runs_linux};
 
-use crate::run_script::SCRIPT;
+use crate::run_script::{self, SCRIPT};
 use crate::{Options, vm_folder};
 
 /// The VM's folder in the lab host.
 const FOLDER_IN_LAB: &str = "/demo";
+/// Size of a drive of the lab host that is passed through.
+const DRIVE_MIB: u64 = 16;
 /// What the lab host itself may take beyond the VM's time limit.
 const LAB_TIME: Duration = Duration::from_secs(120);
 
@@ -31,16 +33,32 @@ pub enum Place {
 }
 
 impl Place {
-    /// This machine, if its KVM runs stock Linux and the lab host is not asked for.
-    pub fn choose(lab: bool) -> Self {
-        if lab {
-            let reason = "--lab was given".to_owned();
-            return Self::Lab { reason };
+    /// This machine, if its KVM runs stock Linux and the lab host is not asked for. Drives to pass through are the
+    /// lab host's, unless the user names some.
+    ///
+    /// # Errors
+    /// Drives of this machine are named, and its KVM cannot be used.
+    pub fn choose(options: &Options) -> Result<Self> {
+        if !options.devices.is_empty() {
+            return match host_kvm_runs_linux() {
+                Ok(()) => Ok(Self::Host),
+                Err(reason) => bail!(
+                    "drives of this machine can be passed through on its own KVM alone, which cannot be used ({reason}); \
+                     leave --devices out to use the lab host's"
+                ),
+            };
         }
-        match host_kvm_runs_linux() {
-            Ok(()) => Self::Host,
-            Err(reason) => Self::Lab { reason },
-        }
+        let reason = if options.lab {
+            "--lab was given".to_owned()
+        } else if options.vfio {
+            "it has drives to pass through".to_owned()
+        } else {
+            match host_kvm_runs_linux() {
+                Ok(()) => return Ok(Self::Host),
+                Err(reason) => reason,
+            }
+        };
+        Ok(Self::Lab { reason })
     }
 
     /// Says where the VM will run, and makes the folder it runs in.
@@ -62,7 +80,7 @@ impl Place {
         let code = match self {
             Self::Host => {
                 let folders = built.values().filter_map(|program| program.parent());
-                run_here(folder, output, folders)?
+                run_here(folder, output, folders, &options.devices)?
             }
             Self::Lab { .. } => {
                 let script = format!("{FOLDER_IN_LAB}/{SCRIPT}");
@@ -72,8 +90,14 @@ impl Place {
                     job = job.file(stripped(&binary)?, PathBuf::from("/usr/bin").join(name));
                 }
                 say("starting the lab host (its first line comes after about ten seconds)");
+                let drive = Drive {
+                    size_mib: DRIVE_MIB,
+                    vfio: true,
+                };
+                let drives = if options.vfio { vm_folder::DRIVES } else { 0 };
                 let host = LabHost {
                     time_limit: options.time_limit() + LAB_TIME,
+                    drives: vec![drive; drives],
                     ..LabHost::default()
                 };
                 host.run(&job)?
@@ -90,11 +114,12 @@ impl Place {
     }
 }
 
-/// Runs the script on this machine, with `programs` before what is on PATH.
+/// Runs the script on this machine, with `programs` before what is on PATH. It passes `devices` through.
 fn run_here<'a>(
     folder: &Path,
     output: &Path,
     programs: impl Iterator<Item = &'a Path>,
+    devices: &[String],
 ) -> Result<i32> {
     let path = env::var_os("PATH").unwrap_or_default();
     let path = programs.map(Path::to_owned).chain(env::split_paths(&path));
@@ -105,6 +130,7 @@ fn run_here<'a>(
         .arg(&script)
         .arg(output)
         .env("PATH", path)
+        .env(run_script::DEVICES, devices.join(" "))
         .status()
         .with_context(|| format!("could not run {}", script.display()))?;
     Ok(status.code().unwrap_or(1))

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use api::config::{DeviceConfig, Latency, VmConfig};
+use api::config::{DeviceConfig, Latency, VfioConfig, VmConfig};
 use lab::guest::initramfs;
 use lab::parts::Parts;
 use lab::{GuestImage, workspace};
@@ -15,6 +15,8 @@ use crate::{Options, run_script};
 
 /// The configuration's name, in the folder as in `resources/examples`.
 pub const CONFIG: &str = "demo.json";
+/// Its drives.
+pub const DRIVES: usize = 8;
 
 /// Makes the folder: all but the drives, which the script makes. Returns the VM's configuration.
 pub fn prepare(folder: &Path, options: &Options) -> Result<VmConfig> {
@@ -22,13 +24,20 @@ pub fn prepare(folder: &Path, options: &Options) -> Result<VmConfig> {
     fs::create_dir_all(folder)
         .with_context(|| format!("could not make the folder {}", folder.display()))?;
     let mut config = read(&workspace::resource("examples").join(CONFIG))?;
+    if options.vfio {
+        let count = match options.devices.len() {
+            0 => DRIVES,
+            given => given,
+        };
+        let mut paths = (0..count).map(placeholder);
+        pass_through(&mut config.pci, &mut paths);
+        set_option(&mut config, "sundown.drives", &count.to_string());
+    }
     for device in &mut config.pci {
         set_latency(device, options.latency);
     }
     let boots = options.all_reboots() + 1;
-    if let Some(cmdline) = &mut config.payload.cmdline {
-        *cmdline = with_option(cmdline, "sundown.boots", &boots.to_string());
-    }
+    set_option(&mut config, "sundown.boots", &boots.to_string());
     write(&folder.join(CONFIG), &config)?;
     run_script::write(folder, &config, options)?;
 
@@ -41,10 +50,40 @@ pub fn prepare(folder: &Path, options: &Options) -> Result<VmConfig> {
     Ok(config)
 }
 
-/// The NVMe drives of a VM.
+/// The NVMe drives of a VM, emulated or passed through.
 pub fn drives(config: &VmConfig) -> impl Iterator<Item = &DeviceConfig> {
     let devices = config.devices().map(|(_, device)| device);
-    devices.filter(|device| matches!(device, DeviceConfig::Nvme(_)))
+    devices.filter(|device| matches!(device, DeviceConfig::Nvme(_) | DeviceConfig::Vfio(_)))
+}
+
+/// The address that stands for drive `number` until the script knows where it is.
+pub fn placeholder(number: usize) -> String {
+    format!("ffff:00:{number:02x}.0")
+}
+
+/// Makes the drives of `devices` and behind them passed-through ones, as long as there are paths; those left over go.
+fn pass_through(devices: &mut Vec<DeviceConfig>, paths: &mut impl Iterator<Item = String>) {
+    devices.retain_mut(|device| match device {
+        DeviceConfig::Nvme(nvme) => {
+            let Some(path) = paths.next() else {
+                return false;
+            };
+            *device = DeviceConfig::Vfio(VfioConfig {
+                options: nvme.options.clone(),
+                path,
+                ..VfioConfig::default()
+            });
+            true
+        }
+        DeviceConfig::RootPort(bridge)
+        | DeviceConfig::UpstreamPort(bridge)
+        | DeviceConfig::DownstreamPort(bridge)
+        | DeviceConfig::PciBridge(bridge) => {
+            pass_through(&mut bridge.children, paths);
+            true
+        }
+        DeviceConfig::Vfio(_) | DeviceConfig::VfioUser(_) => true,
+    });
 }
 
 /// The namespaces of a VM.
@@ -52,7 +91,8 @@ pub fn namespaces(config: &VmConfig) -> usize {
     drives(config)
         .map(|drive| match drive {
             DeviceConfig::Nvme(nvme) => nvme.namespaces.len(),
-            _ => 0,
+            // A drive of the host is expected to have one.
+            _ => 1,
         })
         .sum()
 }
@@ -90,6 +130,13 @@ fn set_latency(device: &mut DeviceConfig, ms: u64) {
     }
 }
 
+/// Gives an option of the guest's jobs a value.
+fn set_option(config: &mut VmConfig, name: &str, value: &str) {
+    if let Some(cmdline) = &mut config.payload.cmdline {
+        *cmdline = with_option(cmdline, name, value);
+    }
+}
+
 /// A kernel command line in which the option `name` has this value.
 fn with_option(cmdline: &str, name: &str, value: &str) -> String {
     let others = cmdline.split_whitespace().filter(|word| {
@@ -124,6 +171,23 @@ mod tests {
             set_latency(device, 70);
         }
         assert!(all_take(&config, 70));
+    }
+
+    #[test]
+    fn drives_are_passed_through_in_their_places() {
+        let original = read(&workspace::resource("examples").join(CONFIG)).unwrap();
+        let mut config = original.clone();
+        pass_through(&mut config.pci, &mut (0..DRIVES).map(placeholder));
+        let ids = |config: &VmConfig| -> Vec<String> {
+            let devices = config.devices();
+            devices.map(|(_, device)| device.id().to_owned()).collect()
+        };
+        assert_eq!(ids(&config), ids(&original));
+        assert_eq!(namespaces(&config), DRIVES);
+        assert!(drives(&config).all(|drive| matches!(drive, DeviceConfig::Vfio(_))));
+        let mut few = original;
+        pass_through(&mut few.pci, &mut (0..2).map(placeholder));
+        assert_eq!(drives(&few).count(), 2);
     }
 
     #[test]
