@@ -28,7 +28,7 @@ use behaviour::Tunable;
 use legacy::Legacy;
 use passthrough::Passthrough;
 use teardown::{Graph, Observer, Target, Teardown};
-pub use verdict::{Stuck, Verdict};
+pub use verdict::{Noted, Stuck, Verdict};
 
 /// All devices of a machine. The tree is in the root complex; the list gives every device its number and
 /// what a teardown has to know of it.

@@ -39,13 +39,15 @@ pub(super) struct Passthrough {
 struct Passed {
     function: Arc<Function>,
     set: Option<ResetSet>,
-    /// A client has been told that it is gone, and not yet that it is back.
+    /// Users have been told that it is gone, and not yet that it is back.
     away: bool,
 }
 
 /// A device that is open.
 pub(super) struct Opened {
     client: Arc<dyn Client>,
+    /// Is told what becomes of it.
+    watch: Arc<Watch>,
     /// Where it is configured.
     field: String,
     set: Option<ResetSet>,
@@ -128,10 +130,11 @@ impl Passthrough {
         match device {
             DeviceConfig::Vfio(vfio) => {
                 let field = format!("{place}.path");
-                let opened = self.open_host_device(vfio, &field, backend, host, watch)?;
+                let opened = self.open_host_device(vfio, &field, backend, host, watch.clone())?;
                 Ok(Opened {
                     set: opened.reset_set(),
                     client: opened,
+                    watch,
                     field,
                 })
             }
@@ -141,9 +144,10 @@ impl Passthrough {
                     request_timeout: server.request_timeout(),
                     fence: server.fence,
                 };
-                match vfio_user::connect(&server.socket, options, &host.ram, watch) {
+                match vfio_user::connect(&server.socket, options, &host.ram, watch.clone()) {
                     Ok(client) => Ok(Opened {
                         client,
+                        watch,
                         field,
                         set: None,
                     }),
@@ -210,6 +214,8 @@ impl Passthrough {
             let source = Box::new(source);
             PassthroughError::Function { id, field, source }
         })?;
+        // What the client does not know: a reset that the guest asked for and that failed.
+        function.observe(opened.watch);
         let passed = Passed {
             function: function.clone(),
             set: opened.set,

@@ -17,6 +17,8 @@ pub struct Verdict {
     pub failed: Vec<(String, String)>,
     /// The guest sees them again.
     pub readmitted: Vec<String>,
+    /// Users took them for gone, and nobody but this teardown knows that they are there.
+    pub back: Vec<String>,
     /// Those for whose sake the machine must not boot again.
     pub stuck: Vec<Stuck>,
 }
@@ -32,6 +34,15 @@ pub struct Stuck {
     pub why: &'static str,
     /// It may become quiet by what is done outside of the machine, and the machine boots without it then.
     pub may_end: bool,
+}
+
+/// What there is to tell of news of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// They are news, and of a device of this machine.
+    pub is_news: bool,
+    /// The device is quarantined by them, and was not before.
+    pub is_quarantined: bool,
 }
 
 const NOT_QUIET: &str = "it still uses guest memory";
@@ -51,9 +62,15 @@ impl DeviceManager {
                     self.give_up(id, Some(error), &mut verdict)
                 }
                 // Where it is gone once more it stays away.
-                Outcome::Done if self.is_quarantined(id) && self.passthrough.is_there(id) => {
-                    self.root_complex.set_quarantined(id, false);
-                    verdict.readmitted.push(id.to_owned());
+                Outcome::Done if self.passthrough.is_there(id) => {
+                    if self.is_quarantined(id) {
+                        self.root_complex.set_quarantined(id, false);
+                        verdict.readmitted.push(id.to_owned());
+                    }
+                    // Its client had nothing to say where it was there all the time, and a reset of it had failed.
+                    if self.passthrough.is_seen_again(id) {
+                        verdict.back.push(id.to_owned());
+                    }
                 }
                 _ => {}
             }
@@ -130,16 +147,19 @@ impl DeviceManager {
         quiet
     }
 
-    /// Takes note of what has become of a device that is passed through: one that is gone is quarantined. Returns
-    /// whether it is news, and of a device of this machine.
-    pub fn note(&mut self, of: &Devices, id: &str, news: &DeviceNews) -> bool {
+    /// Takes note of what has become of a device that is passed through: one that is gone is quarantined, unless it
+    /// has been through a teardown since then that found it back.
+    pub fn note(&mut self, of: &Devices, id: &str, news: &DeviceNews) -> Noted {
+        let mut noted = Noted::default();
         if !self.passthrough.is_ours(of) {
-            return false;
+            return noted;
         }
-        let new = self.passthrough.note(id, news);
-        if let DeviceNews::Gone(_) = news {
-            self.quarantine(id);
+        noted.is_news = self.passthrough.note(id, news);
+        if let DeviceNews::Gone(_) = news
+            && !self.passthrough.is_there(id)
+        {
+            noted.is_quarantined = self.quarantine(id);
         }
-        new
+        noted
     }
 }

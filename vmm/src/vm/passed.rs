@@ -11,22 +11,26 @@ use crate::device_manager::passthrough::{DeviceNews, Devices};
 impl Machine {
     /// Deals with what has become of a device.
     pub fn device_news(&mut self, of: &Devices, id: String, news: DeviceNews) {
-        if !self.devices.note(of, &id, &news) {
-            return;
-        }
-        match news {
-            DeviceNews::Gone(reason) => {
-                tracing::warn!(id, reason, "a device is gone");
-                let gone = id.clone();
-                self.events.push(EventKind::DeviceGone { id: gone, reason });
-                self.events.push(EventKind::DeviceQuarantined { id });
+        let noted = self.devices.note(of, &id, &news);
+        if noted.is_news {
+            match news {
+                DeviceNews::Gone(reason) => {
+                    tracing::warn!(id, reason, "a device is gone");
+                    let id = id.clone();
+                    self.events.push(EventKind::DeviceGone { id, reason });
+                }
+                DeviceNews::Back => self.device_is_back(id.clone()),
+                DeviceNews::Warning(message) => self.warn(format!("{id}: {message}")),
             }
-            DeviceNews::Back => {
-                tracing::info!(id, "a device is back");
-                self.events.push(EventKind::DeviceBack { id });
-            }
-            DeviceNews::Warning(message) => self.warn(format!("{id}: {message}")),
         }
+        if noted.is_quarantined {
+            self.events.push(EventKind::DeviceQuarantined { id });
+        }
+    }
+
+    fn device_is_back(&self, id: String) {
+        tracing::info!(id, "a device is back");
+        self.events.push(EventKind::DeviceBack { id });
     }
 
     /// The devices that are reset together, a line for each set of them.
@@ -52,6 +56,9 @@ impl Machine {
             report
                 .warnings
                 .push(format!("{id} is quarantined: {error}"));
+        }
+        for id in verdict.back {
+            self.device_is_back(id);
         }
         for id in verdict.readmitted {
             tracing::info!(id, "the guest sees the device again");

@@ -21,8 +21,10 @@ impl Passthrough {
         };
         match news {
             DeviceNews::Gone(_) => {
-                // The host waits for what is mapped of it.
-                passed.function.let_go();
+                // The host waits for what is mapped of it. It may be back, and mapped anew, by now.
+                if passed.function.client().gone().is_some() {
+                    passed.function.let_go();
+                }
                 !std::mem::replace(&mut passed.away, true)
             }
             DeviceNews::Back => std::mem::replace(&mut passed.away, false),
@@ -40,11 +42,17 @@ impl Passthrough {
         self.passed.contains_key(id)
     }
 
-    /// Whether a device that was shut down without an error is there, so that the guest may see it again.
+    /// Whether a device is there, and the guest may see it: no reset of it has failed since its last teardown.
     pub(in crate::device_manager) fn is_there(&self, id: &str) -> bool {
         self.passed.get(id).is_some_and(|passed| {
             !passed.function.is_lost() && passed.function.client().gone().is_none()
         })
+    }
+
+    /// Notes that the guest sees a device again. Returns whether users took it for gone until now.
+    pub(in crate::device_manager) fn is_seen_again(&mut self, id: &str) -> bool {
+        let passed = self.passed.get_mut(id);
+        passed.is_some_and(|passed| std::mem::replace(&mut passed.away, false))
     }
 
     /// What is behind a device.

@@ -13,7 +13,7 @@ use vm_memory::MmapRegion;
 use vmm_sys_util::eventfd::EventFd;
 
 /// Long enough for whoever is to come.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// See the module's header.
 pub struct Played {
@@ -23,6 +23,7 @@ pub struct Played {
     none: Region,
     pub gone: Mutex<Option<String>>,
     pub quiet: Mutex<bool>,
+    pub resets_fail: Mutex<bool>,
     /// A reset says that it has begun, and waits to be let go on.
     pub hold: Mutex<Option<(Sender<()>, Receiver<()>)>>,
     /// Those that are given back now, and how many have to be before the first of them is.
@@ -46,6 +47,7 @@ impl Played {
             none: Region::default(),
             gone: Mutex::default(),
             quiet: Mutex::new(true),
+            resets_fail: Mutex::default(),
             hold: Mutex::default(),
             releases,
         })
@@ -133,6 +135,9 @@ impl Client for Played {
         if let Some((begun, go_on)) = self.hold.lock().unwrap().take() {
             begun.send(()).unwrap();
             go_on.recv().unwrap();
+        }
+        if *self.resets_fail.lock().unwrap() {
+            return Err(self.refused("its reset"));
         }
         self.check()
     }

@@ -10,6 +10,7 @@ use api::report::Outcome;
 use api::state::TopologyNode;
 use devices::lifecycle::{Deadline, Phases};
 use devices::memory::GuestMemory;
+use devices::pci::PciFunction;
 use kvm_ioctls::Kvm;
 use passthrough::vfio::OpenError;
 use passthrough::vfio_user;
@@ -18,25 +19,24 @@ use vm_memory::GuestMemoryBackend;
 
 use super::*;
 use crate::device_manager::DeviceManager;
+use crate::device_manager::Noted;
 use crate::device_manager::teardown::Target;
 use crate::direct_map::DirectMap;
 use crate::interrupts::InterruptRouting;
-use crate::mailbox::Mailbox;
-use client::Played;
+use crate::mailbox::{Mailbox, Message};
+use client::{PATIENCE, Played};
 
 /// A machine's devices, those that are played, and whose they are.
 struct Built {
     manager: DeviceManager,
     played: Vec<Arc<Played>>,
     mark: Arc<Devices>,
+    mailbox: Arc<Mailbox>,
 }
 
-/// `count` devices, `d0` and so on, that are given back together; none where the host has no KVM.
-fn built(count: usize, on_timeout: &str) -> Option<Built> {
-    let Ok(kvm) = Kvm::new() else {
-        eprintln!("this host has no KVM: not tested");
-        return None;
-    };
+/// `count` devices, `d0` and so on, that are given back together.
+fn built(count: usize, on_timeout: &str) -> Built {
+    let kvm = Kvm::new().expect("this test needs KVM: /dev/kvm, readable and writable");
     let vm = Arc::new(kvm.create_vm().unwrap());
     vm.create_irq_chip().unwrap();
     let devices = (0..count).map(|n| {
@@ -44,6 +44,7 @@ fn built(count: usize, on_timeout: &str) -> Option<Built> {
     });
     let config = json!({ "payload": { "kernel": "k" }, "pci": devices.collect::<Vec<_>>() });
     let config = VmConfig::from_json(config.to_string().as_bytes()).unwrap();
+    let (mailbox, mark) = (Arc::new(Mailbox::new().unwrap()), Arc::<Devices>::default());
     let ram = crate::memory::create(&config.memory).unwrap();
     let host = Host {
         vm: vm.clone(),
@@ -51,7 +52,7 @@ fn built(count: usize, on_timeout: &str) -> Option<Built> {
         mapper: Arc::new(DirectMap::new(vm.clone(), ram.num_regions(), 32)),
         ram,
         routing: Arc::new(InterruptRouting::new(vm).unwrap()),
-        events: Arc::new(Mailbox::new().unwrap()),
+        events: mailbox.clone(),
         mmio64: (1 << 32, 1 << 30),
     };
     let releases = Arc::new((Mutex::new(0), Condvar::new(), count));
@@ -59,8 +60,14 @@ fn built(count: usize, on_timeout: &str) -> Option<Built> {
         .map(|n| Played::new(&format!("/{n}"), releases.clone()))
         .collect();
     let opened = played.iter().enumerate().map(|(n, client)| {
+        let watch = Watch {
+            of: mark.clone(),
+            id: format!("d{n}"),
+            mailbox: mailbox.clone(),
+        };
         let opened = Opened {
             client: client.clone(),
+            watch: Arc::new(watch),
             field: format!("pci[{n}].socket"),
             // The first two share a slot.
             set: (n < 2).then(|| ResetSet {
@@ -70,21 +77,21 @@ fn built(count: usize, on_timeout: &str) -> Option<Built> {
         };
         (format!("d{n}"), opened)
     });
-    let mark = Arc::new(Devices::default());
     let passthrough = Passthrough {
         vfio: OnceLock::new(),
         mark: mark.clone(),
         passed: HashMap::new(),
     };
-    let opened = opened.collect();
+    let opened: HashMap<_, _> = opened.collect();
     let built = DeviceManager::build_with(&config, &host, passthrough, opened);
     let (manager, _) = built.map_err(ApiError::from).unwrap();
     assert_eq!(manager.reset_sets(&config).len(), usize::from(count > 1));
-    Some(Built {
+    Built {
         manager,
         played,
         mark,
-    })
+        mailbox,
+    }
 }
 
 impl Built {
@@ -96,7 +103,27 @@ impl Built {
     fn lose(&mut self, at: usize) -> bool {
         *self.played[at].gone.lock().unwrap() = Some("unplugged".to_owned());
         let news = DeviceNews::Gone("unplugged".to_owned());
-        self.manager.note(&self.mark, &format!("d{at}"), &news)
+        let noted = self.manager.note(&self.mark, &format!("d{at}"), &news);
+        noted.is_news
+    }
+
+    /// Deals with the next news that somebody tells the main thread.
+    fn hear(&mut self) -> (DeviceNews, Noted) {
+        let started = std::time::Instant::now();
+        loop {
+            if let Some(Message::Device { of, id, news }) = self.mailbox.take() {
+                let noted = self.manager.note(&of, &id, &news);
+                return (news, noted);
+            }
+            assert!(started.elapsed() < PATIENCE, "nobody says anything");
+            thread::yield_now();
+        }
+    }
+
+    fn function(&self, at: usize) -> Arc<Function> {
+        self.manager.passthrough.passed[&format!("d{at}")]
+            .function
+            .clone()
     }
 
     fn shut_down(&self, at: usize) -> Outcome {
@@ -114,9 +141,7 @@ impl Built {
 
 #[test]
 fn one_that_is_gone_is_the_guests_again_after_a_teardown_that_found_it_back() {
-    let Some(mut built) = built(1, "quarantine") else {
-        return;
-    };
+    let mut built = built(1, "quarantine");
     assert!(!built.node(0).quarantined);
     assert!(built.lose(0), "it is news");
     let node = built.node(0);
@@ -132,21 +157,60 @@ fn one_that_is_gone_is_the_guests_again_after_a_teardown_that_found_it_back() {
     assert!(verdict.stuck.is_empty() && built.node(0).quarantined);
 
     *built.played[0].gone.lock().unwrap() = None;
-    assert!(built.manager.note(&built.mark, "d0", &DeviceNews::Back));
+    let noted = built.manager.note(&built.mark, "d0", &DeviceNews::Back);
+    assert!(noted.is_news);
     assert!(built.node(0).quarantined, "until the guest boots");
     let outcome = built.shut_down(0);
     assert_eq!(outcome, Outcome::Done);
     let verdict = built.manager.judge([("d0", &outcome)].into_iter());
     assert_eq!(verdict.readmitted, ["d0"]);
+    assert!(verdict.back.is_empty(), "its client has said so");
     let node = built.node(0);
     assert!(!node.quarantined && node.passthrough.unwrap().gone.is_none());
 }
 
 #[test]
-fn one_that_is_gone_once_more_stays_away() {
-    let Some(mut built) = built(1, "quarantine") else {
-        return;
+fn one_whose_reset_by_the_guest_failed_is_told_of_and_is_back_after_a_teardown() {
+    let mut built = built(1, "quarantine");
+    *built.played[0].resets_fail.lock().unwrap() = true;
+    let bus = built.manager.root_complex.bus().clone();
+    bus.find("d0").unwrap().function().bus_reset();
+    let (news, noted) = built.hear();
+    let DeviceNews::Gone(reason) = &news else {
+        panic!("{news:?}");
     };
+    assert!(reason.contains("the guest asked for failed"), "{reason}");
+    assert!(noted.is_news && noted.is_quarantined && built.node(0).quarantined);
+
+    *built.played[0].resets_fail.lock().unwrap() = false;
+    assert_eq!(built.shut_down(0), Outcome::Done);
+    let verdict = built.manager.judge([("d0", &Outcome::Done)].into_iter());
+    assert_eq!(
+        (verdict.readmitted, verdict.back),
+        (vec!["d0".to_owned()], vec!["d0".to_owned()])
+    );
+    assert!(!built.node(0).quarantined);
+    let again = built.manager.judge([("d0", &Outcome::Done)].into_iter());
+    assert!(again.back.is_empty(), "it is told once");
+}
+
+#[test]
+fn news_of_a_loss_that_come_after_the_device_is_back_are_told_and_nothing_else() {
+    let mut built = built(1, "quarantine");
+    let function = built.function(0);
+    *built.played[0].gone.lock().unwrap() = Some("unplugged".to_owned());
+    assert_eq!(function.read_config(0), u32::MAX);
+    *built.played[0].gone.lock().unwrap() = None;
+    assert_eq!(built.shut_down(0), Outcome::Done);
+    let news = DeviceNews::Gone("unplugged".to_owned());
+    let noted = built.manager.note(&built.mark, "d0", &news);
+    assert!(noted.is_news && !noted.is_quarantined);
+    assert!(!built.node(0).quarantined && !function.is_lost());
+}
+
+#[test]
+fn one_that_is_gone_once_more_stays_away() {
+    let mut built = built(1, "quarantine");
     built.lose(0);
     *built.played[0].gone.lock().unwrap() = None;
     let outcome = built.shut_down(0);
@@ -158,9 +222,7 @@ fn one_that_is_gone_once_more_stays_away() {
 
 #[test]
 fn one_that_is_not_quiet_keeps_the_machine_stopped_until_it_is() {
-    let Some(mut built) = built(2, "quarantine") else {
-        return;
-    };
+    let mut built = built(2, "quarantine");
     built.lose(1);
     *built.played[1].quiet.lock().unwrap() = false;
     let outcome = built.shut_down(1);
@@ -177,9 +239,7 @@ fn one_that_is_not_quiet_keeps_the_machine_stopped_until_it_is() {
 
 #[test]
 fn one_that_the_machine_is_to_stop_for_is_not_asked_whether_it_is_quiet() {
-    let Some(mut built) = built(1, "stop") else {
-        return;
-    };
+    let mut built = built(1, "stop");
     let verdict = built
         .manager
         .judge([("d0", &Outcome::TimedOut)].into_iter());
@@ -192,9 +252,7 @@ fn one_that_the_machine_is_to_stop_for_is_not_asked_whether_it_is_quiet() {
 
 #[test]
 fn one_whose_call_was_given_up_is_called_again_once_that_has_returned() {
-    let Some(mut built) = built(1, "quarantine") else {
-        return;
-    };
+    let mut built = built(1, "quarantine");
     let (begun, has_begun) = channel();
     let (go_on, goes_on) = channel();
     *built.played[0].hold.lock().unwrap() = Some((begun, goes_on));
@@ -229,23 +287,22 @@ fn one_whose_call_was_given_up_is_called_again_once_that_has_returned() {
 
 #[test]
 fn news_of_another_machines_devices_are_dropped() {
-    let Some(mut built) = built(1, "quarantine") else {
-        return;
-    };
+    let mut built = built(1, "quarantine");
     let news = DeviceNews::Gone("unplugged".to_owned());
-    assert!(!built.manager.note(&Devices::default(), "d0", &news));
-    assert!(!built.manager.note(&built.mark, "d1", &news));
+    let nothing = Noted::default();
+    assert_eq!(
+        built.manager.note(&Devices::default(), "d0", &news),
+        nothing
+    );
+    assert_eq!(built.manager.note(&built.mark, "d1", &news), nothing);
     assert!(!built.node(0).quarantined);
 }
 
 #[test]
 fn devices_are_given_back_side_by_side() {
-    let Some(Built {
+    let Built {
         manager, played, ..
-    }) = built(3, "quarantine")
-    else {
-        return;
-    };
+    } = built(3, "quarantine");
     // Each waits for the others.
     drop(manager);
     assert_eq!(*played[0].releases.0.lock().unwrap(), 3);
@@ -253,9 +310,7 @@ fn devices_are_given_back_side_by_side() {
 
 #[test]
 fn those_that_are_reset_together_are_named_once() {
-    let Some(built) = built(3, "quarantine") else {
-        return;
-    };
+    let built = built(3, "quarantine");
     let set = "slot 0000:03:00";
     assert_eq!(built.manager.reset_set("d1").as_deref(), Some(set));
     assert_eq!(built.manager.reset_set("d2"), None);
