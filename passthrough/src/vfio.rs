@@ -33,7 +33,7 @@ pub use device::VfioDevice;
 pub use error::OpenError;
 pub use host_path::{HostPath, HostPathError};
 pub use opened::Assignment;
-pub use reset::ResetSet;
+pub use reset::{ResetSet, UnfinishedReset};
 pub use sysfs::{HostDevice, Roots};
 
 use crate::client::{Client, Observer};
@@ -153,14 +153,28 @@ impl Vfio {
         Ok(())
     }
 
-    /// Sets of which some members came to their reset, and others did not: none of them was reset. To be asked when
-    /// a teardown has ended, and before its devices are used again.
-    pub fn unfinished_resets(&self) -> Vec<ResetSet> {
+    /// The sets whose reset was begun and not finished since this was last asked: a member was given up before its
+    /// turn, or is gone, or the hot reset failed or has not ended. Those of their members that ended well in the
+    /// teardown were not reset, or are in no defined state: the guest must not have them. Each is named as
+    /// [`Client::name`] has it. A set that was reset is not among them, nor one that nobody came to.
+    ///
+    /// To be asked once after each teardown, with its devices at rest still: asking ends the round, and the next
+    /// teardown begins anew. Never blocks.
+    pub fn unfinished_resets(&self) -> Vec<UnfinishedReset> {
         let sets: Vec<_> = {
             let shared = self.shared();
             shared.sets.iter().filter_map(Weak::upgrade).collect()
         };
-        sets.iter().filter_map(|set| set.unfinished()).collect()
+        let devices = self.devices();
+        let missing = |path| {
+            let device = devices.iter().find(|device| device.found.path == path)?;
+            Some(match device.gone() {
+                Some(reason) => format!("{path} is gone ({reason})"),
+                None => format!("{path} did not get to its reset"),
+            })
+        };
+        let unfinished = sets.iter().filter_map(|set| set.take_unfinished(missing));
+        unfinished.collect()
     }
 
     /// What mapping guest memory for DMA took.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -19,22 +19,11 @@ use super::sysfs::{HostDevice, joined};
 use super::{Vfio, VfioDevice};
 use crate::client::{Client, ClientError};
 
-/// Functions that can only be reset together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResetSet {
-    /// What they share: `slot 0000:03:00`, or `bus 0000:03`.
-    pub name: String,
-    /// Their addresses in the host, in order.
-    pub members: Vec<String>,
-}
+mod set;
 
-/// A set with what its members have come to, shared by those that are open.
-pub(super) struct SharedReset {
-    set: ResetSet,
-    members: BTreeSet<HostPath>,
-    /// Members that have come to their reset in this teardown. A leaf lock.
-    ready: Mutex<BTreeSet<HostPath>>,
-}
+use set::Coming;
+pub(super) use set::SharedReset;
+pub use set::{ResetSet, UnfinishedReset};
 
 /// How a device is reset.
 pub(super) enum ResetMethod {
@@ -57,57 +46,6 @@ impl ResetMethod {
             Self::Own => None,
             Self::Shared(shared) => Some(shared.set.clone()),
         }
-    }
-}
-
-impl SharedReset {
-    fn new(members: BTreeSet<HostPath>) -> Self {
-        Self {
-            set: ResetSet {
-                name: shared_place(&members),
-                members: members.iter().map(HostPath::to_string).collect(),
-            },
-            members,
-            ready: Mutex::default(),
-        }
-    }
-
-    fn ready(&self) -> MutexGuard<'_, BTreeSet<HostPath>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The set, if it waits for a member.
-    pub(super) fn unfinished(&self) -> Option<ResetSet> {
-        (!self.ready().is_empty()).then(|| self.set.clone())
-    }
-
-    /// Notes that `path` has come, and says whether all of `present` have: the reset is then this caller's.
-    fn is_last(&self, path: HostPath, present: &[HostPath]) -> bool {
-        let mut ready = self.ready();
-        ready.insert(path);
-        let last = present.iter().all(|member| ready.contains(member));
-        if last {
-            ready.clear();
-        }
-        last
-    }
-}
-
-/// What functions have in common.
-fn shared_place(members: &BTreeSet<HostPath>) -> String {
-    let Some(first) = members.first() else {
-        return String::new();
-    };
-    let HostPath {
-        domain, bus, slot, ..
-    } = *first;
-    if members
-        .iter()
-        .all(|member| (member.bus, member.slot) == (bus, slot))
-    {
-        format!("slot {domain:04x}:{bus:02x}:{slot:02x}")
-    } else {
-        format!("bus {domain:04x}:{bus:02x}")
     }
 }
 
@@ -171,6 +109,13 @@ impl Vfio {
         Ok((0..count).map(path).collect())
     }
 
+    /// The sets that reset `path` too, be it that it needs them or not.
+    fn sets_with(&self, path: HostPath) -> Vec<Arc<SharedReset>> {
+        let shared = self.shared();
+        let sets = shared.sets.iter().filter_map(Weak::upgrade);
+        sets.filter(|set| set.members.contains(&path)).collect()
+    }
+
     fn refuse_shared(&self, device: &str, others: &[HostDevice]) -> Result<(), OpenError> {
         if others.is_empty() {
             return Ok(());
@@ -205,67 +150,85 @@ impl VfioDevice {
         self.vfio.refuse_shared(&self.name, &others)
     }
 
-    /// Resets the device, or leaves that to the last one of its set.
+    /// Resets the device, or leaves that to the last one of its set. Others may have to be reset with it, though it
+    /// can be reset by itself: they come to their reset once it has had its own, since theirs resets it too.
     pub(super) fn reset_by(&self, by: Deadline) -> Result<(), ClientError> {
         let opened = self.opened()?;
-        let file = opened.file.as_fd();
-        match &self.method {
-            ResetMethod::Own => {
-                self.until_taken("reset", by, || self.vfio.ioctls.call(file, Request::Reset))
-            }
-            ResetMethod::Shared(shared) => {
-                let present = self.vfio.devices();
-                let present = present.iter().filter(|device| device.gone().is_none());
-                let present: Vec<_> = present
-                    .map(|device| device.found.path)
-                    .filter(|path| shared.members.contains(path))
-                    .collect();
-                if !shared.is_last(self.found.path, &present) {
-                    debug!(
-                        device = self.name,
-                        set = shared.set.name,
-                        "its reset is left to the last of its set"
-                    );
-                    return Ok(());
-                }
-                let request = hot_reset(&self.groups_of(&opened));
-                let doing = format!("hot reset of {}", shared.set.name);
-                self.until_taken(&doing, by, || {
-                    self.vfio.ioctls.call(file, Request::HotReset(&request))
-                })
-            }
+        if let ResetMethod::Own = self.method {
+            let file = opened.file.as_fd();
+            self.until_taken("reset", by, || self.vfio.ioctls.call(file, Request::Reset))?;
         }
+        for set in self.vfio.sets_with(self.found.path) {
+            let coming = match &self.method {
+                ResetMethod::Shared(own) if Arc::ptr_eq(own, &set) => Coming::ForReset,
+                _ => Coming::AtRest,
+            };
+            self.come_to(&set, coming, &opened, by)?;
+        }
+        Ok(())
     }
 
-    /// Its guest uses it again: its place in the next hot reset is open.
+    fn come_to(
+        &self,
+        set: &SharedReset,
+        coming: Coming,
+        opened: &Opened,
+        by: Deadline,
+    ) -> Result<(), ClientError> {
+        let present = self.vfio.devices();
+        let present = present.iter().filter(|device| device.gone().is_none());
+        let present = present
+            .map(|device| device.found.path)
+            .filter(|path| set.members.contains(path))
+            .collect();
+        let Some(turn) = set.come(self.found.path, coming, present) else {
+            debug!(
+                device = self.name,
+                set = set.set.name,
+                "its reset is left to the last of its set"
+            );
+            return Ok(());
+        };
+        let request = hot_reset(&self.groups_of(set, opened));
+        let doing = format!("hot reset of {}", set.set.name);
+        let ended = self.until_taken(&doing, by, || {
+            let file = opened.file.as_fd();
+            self.vfio.ioctls.call(file, Request::HotReset(&request))
+        });
+        let failure = match &ended {
+            Err(ClientError::Refused { source, .. }) => Some(source),
+            _ => None,
+        };
+        set.ended(turn, failure);
+        ended
+    }
+
+    /// Its guest uses it again: it is at rest no more, and its place in the next hot reset is open.
     pub(super) fn started(&self) {
-        if let ResetMethod::Shared(shared) = &self.method
-            && shared.ready().remove(&self.found.path)
-        {
-            self.observer.warn(&format!(
-                "it goes on without its reset: not all of {} came to theirs",
-                shared.set.name
-            ));
+        for set in self.vfio.sets_with(self.found.path) {
+            if set.started(self.found.path) {
+                self.observer.warn(&format!(
+                    "it goes on without its reset: not all of {} came to theirs",
+                    set.set.name
+                ));
+            }
         }
     }
 
     /// The machine's groups, which the kernel compares with those of the set. None where devices are opened by their
     /// own nodes: the kernel knows then what belongs together.
-    fn groups_of(&self, opened: &Opened) -> Vec<Arc<super::opened::Group>> {
-        match (opened.group(), &self.method) {
-            (Some(_), ResetMethod::Shared(shared)) => {
-                let numbers: BTreeSet<_> = shared
-                    .members
-                    .iter()
-                    .filter_map(|path| self.vfio.roots.look_up(*path).ok()?.group)
-                    .collect();
-                let groups = self.vfio.groups().into_iter();
-                groups
-                    .filter(|group| numbers.contains(&group.number))
-                    .collect()
-            }
-            _ => Vec::new(),
+    fn groups_of(&self, set: &SharedReset, opened: &Opened) -> Vec<Arc<super::opened::Group>> {
+        if opened.group().is_none() {
+            return Vec::new();
         }
+        let members = set.members.iter();
+        let numbers: BTreeSet<_> = members
+            .filter_map(|path| self.vfio.roots.look_up(*path).ok()?.group)
+            .collect();
+        let groups = self.vfio.groups().into_iter();
+        groups
+            .filter(|group| numbers.contains(&group.number))
+            .collect()
     }
 
     /// Asks until the kernel takes it. It answers EAGAIN where somebody else holds a lock that it needs for a moment.

@@ -79,7 +79,7 @@ fn bus_mastering_is_off_before_the_device_is_closed() {
         let _ = reset.join();
     });
     wait_until("closed", || scene.script.open_devices() == 0);
-    let file = fs::read(scene.host.roots().dev.join("device")).unwrap();
+    let file = fs::read(scene.script.registers_of("0000:01:00.0")).unwrap();
     assert_eq!(file[4..6], [0x02, 0x04]);
 }
 

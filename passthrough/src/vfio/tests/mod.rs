@@ -6,6 +6,7 @@ mod leaving;
 mod opening;
 mod resets;
 mod script;
+mod sets;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;

@@ -6,7 +6,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex};
 
@@ -23,10 +22,10 @@ pub(super) const BAR_SIZE: u64 = 0x2000;
 
 /// See the module's header.
 pub(super) struct Script {
-    /// What stands for a device once it is open.
-    device: PathBuf,
-    /// `VFIO_DEVICE_FLAGS_RESET`, or none.
-    pub(super) reset_flag: AtomicU32,
+    /// Where the files are that stand for devices once they are open.
+    devices: PathBuf,
+    /// Functions that have no reset of their own.
+    pub(super) not_by_itself: Mutex<BTreeSet<HostPath>>,
     /// Functions that are reset with any other, with their groups.
     pub(super) dependents: Mutex<BTreeSet<(u32, HostPath)>>,
     /// What iommufd and containers reach.
@@ -49,11 +48,11 @@ enum Fault {
 
 impl Script {
     pub(super) fn new(host: &Host) -> Self {
-        let device = host.roots().dev.join("device");
-        fs::write(&device, vec![0x5A; (BAR_AT + BAR_SIZE) as usize]).unwrap();
+        let devices = host.roots().dev.join("opened");
+        fs::create_dir(&devices).unwrap();
         Self {
-            device,
-            reset_flag: AtomicU32::new(VFIO_DEVICE_FLAGS_RESET),
+            devices,
+            not_by_itself: Mutex::default(),
             dependents: Mutex::default(),
             reach: Mutex::new(vec![IovaRange {
                 first: 0,
@@ -134,8 +133,20 @@ impl Script {
         fs::read_dir("/proc/self/fd")
             .unwrap()
             .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
-            .filter(|target| *target == self.device)
+            .filter(|target| target.starts_with(&self.devices))
             .count()
+    }
+
+    /// What stands for a device: its registers.
+    pub(super) fn registers_of(&self, address: &str) -> PathBuf {
+        self.devices.join(address)
+    }
+
+    /// Whether the device that was opened as `file` has a reset of its own.
+    fn resets_itself(&self, file: BorrowedFd<'_>) -> bool {
+        // One that was opened by its own node is named otherwise, and has.
+        let path = HostPath::parse(&name_of(file));
+        !path.is_ok_and(|path| self.not_by_itself.lock().unwrap().contains(&path))
     }
 
     fn take_fault(&self, name: &'static str) -> io::Result<u32> {
@@ -204,7 +215,7 @@ impl Script {
 }
 
 impl Ioctls for Script {
-    fn call(&self, _file: BorrowedFd<'_>, request: Request<'_>) -> io::Result<u32> {
+    fn call(&self, file: BorrowedFd<'_>, request: Request<'_>) -> io::Result<u32> {
         let name = format!("{request:?}");
         let name = NAMES.iter().find(|known| name.starts_with(**known));
         let number = self.take_fault(name.copied().unwrap_or("another"))?;
@@ -212,7 +223,10 @@ impl Ioctls for Script {
             Request::HasExtension(_) => return Ok(1),
             Request::GroupStatus(status) => status.flags = VFIO_GROUP_FLAGS_VIABLE,
             Request::DeviceInfo(answer) => {
-                answer.flags = VFIO_DEVICE_FLAGS_PCI | self.reset_flag.load(Ordering::Relaxed);
+                answer.flags = VFIO_DEVICE_FLAGS_PCI;
+                if self.resets_itself(file) {
+                    answer.flags |= VFIO_DEVICE_FLAGS_RESET;
+                }
                 answer.num_regions = VFIO_PCI_NUM_REGIONS;
                 answer.num_irqs = VFIO_PCI_NUM_IRQS;
             }
@@ -227,9 +241,13 @@ impl Ioctls for Script {
         Ok(number)
     }
 
-    fn device(&self, _group: BorrowedFd<'_>, _name: &CStr) -> io::Result<File> {
+    fn device(&self, _group: BorrowedFd<'_>, name: &CStr) -> io::Result<File> {
         self.take_fault("Device")?;
-        OpenOptions::new().read(true).write(true).open(&self.device)
+        let registers = self.registers_of(name.to_str().unwrap());
+        if !registers.exists() {
+            fs::write(&registers, vec![0x5A; (BAR_AT + BAR_SIZE) as usize])?;
+        }
+        OpenOptions::new().read(true).write(true).open(registers)
     }
 }
 
