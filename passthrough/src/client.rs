@@ -144,13 +144,19 @@ pub trait Client: Send + Sync {
     /// are on; MSI-X with all that it has. Others of them stay as they are, or without a signal.
     ///
     /// # Errors
-    /// None of them is connected anew.
+    /// None of them is connected anew, and those that were connected may have lost their signal.
     fn connect(
         &self,
         irq: IrqType,
         first: u32,
         events: &[Option<BorrowedFd<'_>>],
     ) -> Result<(), ClientError>;
+
+    /// Whether an interrupt of MSI or MSI-X that is on and without a signal stays pending in the device until it is
+    /// connected. It is lost otherwise.
+    fn holds_unconnected(&self) -> bool {
+        false
+    }
 
     /// Turns a type off: nothing signals any more once this returns. Does nothing to one that is off.
     ///

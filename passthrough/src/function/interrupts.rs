@@ -7,8 +7,10 @@
 //! function.
 
 mod pin;
+mod vector;
 mod vectors;
 
+use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use devices::interrupt::{MsiMessage, MsiRouter};
@@ -47,8 +49,8 @@ pub(super) struct Interrupts {
     client: Arc<dyn Client>,
     router: Arc<dyn MsiRouter>,
     msix: Option<Vectors>,
-    /// Made when MSI is first turned on, which it rarely is where there is MSI-X; `None` where that failed.
-    msi: OnceLock<Option<Vectors>>,
+    /// Made when MSI is first turned on, which it rarely is where there is MSI-X.
+    msi: OnceLock<Vectors>,
     msi_count: u16,
     pin: Option<Pin>,
     turn: Mutex<Turn>,
@@ -72,7 +74,7 @@ impl Interrupts {
         msix: u16,
         msi: u16,
         pin: Option<Pin>,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let msix = match msix {
             0 => None,
             count => Some(Vectors::attach(IrqType::Msix, count, &router)?),
@@ -110,7 +112,7 @@ impl Interrupts {
             keep_first(self.turn_off(self.msix.as_ref(), &mut turn.msix));
         }
         if wanted.msi.is_none() {
-            keep_first(self.turn_off(self.made_msi(), &mut turn.msi));
+            keep_first(self.turn_off(self.msi.get(), &mut turn.msi));
         }
         if !wanted.pin {
             keep_first(self.set_pin(turn, false));
@@ -118,10 +120,11 @@ impl Interrupts {
         if let (Some(vectors), Some(targets)) = (&self.msix, &wanted.msix) {
             keep_first(vectors.settle(&*self.client, &*self.router, &mut turn.msix, targets));
         }
-        if let Some(targets) = &wanted.msi
-            && let Some(vectors) = self.make_msi()
-        {
-            keep_first(vectors.settle(&*self.client, &*self.router, &mut turn.msi, targets));
+        if let Some(targets) = &wanted.msi {
+            let settled = self.make_msi().and_then(|vectors| {
+                vectors.settle(&*self.client, &*self.router, &mut turn.msi, targets)
+            });
+            keep_first(settled);
         }
         if wanted.pin {
             keep_first(self.set_pin(turn, true));
@@ -134,19 +137,21 @@ impl Interrupts {
         locked(&self.turn).command = None;
     }
 
-    /// Takes messages of the boot that has ended out of the machine's routing.
-    pub(super) fn clear_messages(&self) {
+    /// Takes messages of the boot that has ended out of the machine's routing, and forgets what is pending.
+    ///
+    /// # Errors
+    /// The first of what failed.
+    pub(super) fn clear_messages(&self) -> io::Result<()> {
         let mut turn = locked(&self.turn);
         let turn = &mut *turn;
-        let tables = [
-            (self.msix.as_ref(), &mut turn.msix),
-            (self.made_msi(), &mut turn.msi),
-        ];
-        for (vectors, applied) in tables {
-            if let Some(vectors) = vectors {
-                vectors.clear_messages(&*self.router, applied);
-            }
-        }
+        let clear = |vectors: Option<&Vectors>, applied: &mut Applied| {
+            vectors.map_or(Ok(()), |vectors| {
+                vectors.clear_messages(&*self.router, applied)
+            })
+        };
+        let msix = clear(self.msix.as_ref(), &mut turn.msix);
+        let msi = clear(self.msi.get(), &mut turn.msi);
+        msix.and(msi)
     }
 
     /// The pending bits of the 32 vectors of MSI-X from `first` on.
@@ -157,7 +162,7 @@ impl Interrupts {
 
     /// The pending bits of MSI.
     pub(super) fn pending_msi(&self) -> u32 {
-        self.made_msi().map_or(0, |vectors| vectors.pending(0))
+        self.msi.get().map_or(0, |vectors| vectors.pending(0))
     }
 
     /// Turns everything off and gives vectors back to the machine, once.
@@ -175,7 +180,7 @@ impl Interrupts {
         if std::mem::replace(&mut turn.released, true) {
             return;
         }
-        for vectors in self.msix.iter().chain(self.made_msi()) {
+        for vectors in self.msix.iter().chain(self.msi.get()) {
             vectors.detach(&*self.router);
         }
     }
@@ -211,19 +216,18 @@ impl Interrupts {
         Ok(())
     }
 
-    fn made_msi(&self) -> Option<&Vectors> {
-        self.msi.get()?.as_ref()
-    }
-
-    fn make_msi(&self) -> Option<&Vectors> {
-        let made = self.msi.get_or_init(|| {
-            let made = Vectors::attach(IrqType::Msi, self.msi_count, &self.router);
-            made.inspect_err(|failure| {
-                warn!(device = %self.client.name(), "no vectors for MSI: {failure}");
-            })
-            .ok()
-        });
-        made.as_ref()
+    /// Called with the turn: no other thread makes them meanwhile.
+    fn make_msi(&self) -> Result<&Vectors, ClientError> {
+        if let Some(made) = self.msi.get() {
+            return Ok(made);
+        }
+        let made = Vectors::attach(IrqType::Msi, self.msi_count, &self.router);
+        let made = made.map_err(|source| ClientError::Refused {
+            device: self.client.name().to_owned(),
+            doing: format!("attaching {} vectors for MSI", self.msi_count),
+            source,
+        })?;
+        Ok(self.msi.get_or_init(|| made))
     }
 }
 
@@ -231,7 +235,7 @@ impl Drop for Interrupts {
     /// For a function that was not made after all: there is no device to tell.
     fn drop(&mut self) {
         if !locked(&self.turn).released {
-            for vectors in self.msix.iter().chain(self.made_msi()) {
+            for vectors in self.msix.iter().chain(self.msi.get()) {
                 vectors.detach(&*self.router);
             }
         }

@@ -54,7 +54,9 @@ impl Function {
         if gone || self.lost.load(Ordering::Acquire) {
             phases.run("revive", || self.revive(by))?;
         }
-        phases.run("quiesce", || self.quiesce())?;
+        phases
+            .run("quiesce", || self.settle_quiet())
+            .map_err(told)?;
         self.io_events.before_reset(&*self.client);
         if self.client.has_reset() {
             phases
@@ -78,12 +80,6 @@ impl Function {
         Ok(())
     }
 
-    /// No bus mastering, and no interrupts. The guest's registers are at power-on from here.
-    fn quiesce(&self) -> Result<(), ShutdownError> {
-        locked(&self.registers).reset();
-        self.settle_quiet().map_err(told)
-    }
-
     /// The device answers again, and nothing of the boot that has ended is left.
     fn re_arm(&self, by: Deadline) -> Result<(), ShutdownError> {
         if !self.is_back(by).map_err(told)? {
@@ -100,13 +96,18 @@ impl Function {
             });
         }
         self.windows.take_all_out();
-        self.interrupts.clear_messages();
-        Ok(())
+        self.interrupts
+            .clear_messages()
+            .map_err(|source| ShutdownError::Host {
+                doing: "taking its messages out of the interrupt routing".to_owned(),
+                source,
+            })
     }
 
-    /// Has the device do what registers at power-on ask for, whatever it was told before, and sees whether it says
-    /// itself that it does no DMA.
+    /// Has the guest's registers at power-on, whatever was written since the last time; has the device do what they ask
+    /// for, whatever it was told before: no bus mastering and no interrupts; and sees whether it says so itself.
     pub(super) fn settle_quiet(&self) -> Result<(), ClientError> {
+        locked(&self.registers).reset();
         self.quiesced.store(false, Ordering::Release);
         self.interrupts.forget_command();
         self.settle()?;

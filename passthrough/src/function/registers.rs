@@ -131,8 +131,10 @@ impl Registers {
             Some(_) => None,
             None => layout.msi.and_then(|msi| self.msi_targets(&msi)),
         };
+        // Not gated by bus mastering (PCI local bus 3.0, 6.2.2); but a function that decodes nothing has no driver.
         let pin = layout.has_pin
-            && master
+            && self.is_awake(layout)
+            && command & (COMMAND_MEMORY | COMMAND_BUS_MASTER) != 0
             && command & COMMAND_INTX_DISABLE == 0
             && msix.is_none()
             && msi.is_none();

@@ -228,6 +228,11 @@ impl Client for VfioDevice {
         Ok(())
     }
 
+    /// The kernel masks those.
+    fn holds_unconnected(&self) -> bool {
+        true
+    }
+
     fn disconnect(&self, irq: IrqType) -> Result<(), ClientError> {
         if !self.is_on(irq) {
             return Ok(());

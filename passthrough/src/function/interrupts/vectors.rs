@@ -1,80 +1,30 @@
 //! Vectors of MSI or MSI-X that are signalled from outside this process.
 //!
-//! Each has an eventfd that interrupts the guest. A vector that the guest masks after it was in use signals a second
-//! one, whose count is its pending bit; unmasked, the vector signals the first again, and what the second has counted
-//! moves there.
+//! Each has an eventfd that interrupts the guest. A vector that is on and masked signals a second one, whose count is
+//! its pending bit (PCI local bus 3.0, 6.8.3.4); unmasked, the vector signals the first, and what the second has
+//! counted moves there. Devices that keep such an interrupt themselves ([`Client::holds_unconnected`]) have a vector
+//! that was not in use yet without a signal: the host gives it none of its own vectors then.
 //!
 //! ```text
 //!            unmask                     mask
 //!   Nobody ───────────▶ Guest ◀────────────────────▶ Held
-//!      ▲                  │      unmask: count moves    │
-//!      └──────────────────┴───────── turned off ────────┘
+//!      ▲ │                │      unmask: count moves    ▲
+//!      │ └────────────────┼────── turned on, masked ────┘
+//!      └──────────────────┴───────── turned off
 //! ```
+//!
+//! After a call that failed nobody knows whom its vectors signal: the next change connects them anew.
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use devices::interrupt::{MsiMessage, MsiRouter, Route};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tracing::warn;
-use vmm_sys_util::eventfd::EventFd;
+use devices::interrupt::{MsiMessage, MsiRouter};
 
 use super::Target;
+use super::vector::{Link, Vector};
 use crate::client::{Client, ClientError, IrqType};
 use crate::function::event::{descriptor, new_event};
-
-/// Whom a vector signals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Link {
-    #[default]
-    Nobody,
-    Held,
-    Guest,
-}
-
-struct Vector {
-    guest: EventFd,
-    /// Made when the guest first masks a vector in use.
-    held: OnceLock<EventFd>,
-    route: Route,
-}
-
-impl Vector {
-    fn hold(&self) -> io::Result<&EventFd> {
-        if let Some(held) = self.held.get() {
-            return Ok(held);
-        }
-        let made = new_event()?;
-        Ok(self.held.get_or_init(|| made))
-    }
-
-    fn is_pending(&self) -> bool {
-        let Some(held) = self.held.get() else {
-            return false;
-        };
-        let held = descriptor(held);
-        let mut polled = [PollFd::new(&held, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::IN)
-    }
-
-    /// Takes what is pending; says whether something was.
-    fn take_pending(&self) -> bool {
-        self.held.get().is_some_and(|held| held.read().is_ok())
-    }
-
-    fn eventfd(&self, link: Link) -> Option<&EventFd> {
-        match link {
-            Link::Nobody => None,
-            Link::Held => self.held.get(),
-            Link::Guest => Some(&self.guest),
-        }
-    }
-}
 
 /// What device and machine were told of some vectors.
 #[derive(Default)]
@@ -101,11 +51,8 @@ impl Vectors {
             .map(|_| new_event())
             .collect::<io::Result<Vec<_>>>()?;
         let routes = router.attach(&events.iter().collect::<Vec<_>>())?;
-        let vectors = events.into_iter().zip(routes).map(|(guest, route)| Vector {
-            guest,
-            held: OnceLock::new(),
-            route,
-        });
+        let vectors = events.into_iter().zip(routes);
+        let vectors = vectors.map(|(guest, route)| Vector::new(guest, route));
         Ok(Self {
             irq,
             vectors: vectors.collect(),
@@ -113,6 +60,9 @@ impl Vectors {
     }
 
     /// Brings the first vectors to their targets; the type is turned on if it is off.
+    ///
+    /// # Errors
+    /// The first of what failed; the rest was done. What failed is tried again the next time.
     pub(super) fn settle(
         &self,
         client: &dyn Client,
@@ -126,37 +76,45 @@ impl Vectors {
             self.turn_off(client, applied)?;
         }
         // Messages before the vectors that send them.
-        self.route(router, applied, targets);
-        let is_on = !applied.links.is_empty();
-        let before = match is_on {
-            true => applied.links.clone(),
-            false => vec![Link::Nobody; count],
+        let routed = self.route(client, router, applied, targets);
+        let before = match applied.links.is_empty() {
+            true => vec![Link::Nobody; count],
+            false => applied.links.clone(),
         };
-        let after: Vec<Link> = targets
-            .iter()
-            .zip(&before)
-            .zip(&self.vectors)
-            .map(|((target, before), vector)| self.link(*target, *before, vector))
-            .collect();
-        if !is_on {
-            self.connect(client, 0, &after)?;
-            applied.links = after;
-            return Ok(());
+        let (after, held) = self.links(client, applied, &before, targets);
+        let connected = match applied.links.is_empty() {
+            true => self.turn_on(client, applied, after),
+            false => self.change(client, applied, &before, &after),
+        };
+        routed.and(held).and(connected)
+    }
+
+    /// Whom the first vectors shall signal. One for which the host has no eventfd signals nobody.
+    fn links(
+        &self,
+        client: &dyn Client,
+        applied: &Applied,
+        before: &[Link],
+        targets: &[Target],
+    ) -> (Vec<Link>, Result<(), ClientError>) {
+        let device_holds = client.holds_unconnected();
+        let mut failed = None;
+        let mut after = Vec::with_capacity(targets.len());
+        let vectors = self.vectors.iter().zip(&applied.routed);
+        for ((target, before), (vector, routed)) in targets.iter().zip(before).zip(vectors) {
+            let is_routed = match target {
+                Target::Open(message) => *routed == Some(*message),
+                Target::Masked => false,
+            };
+            let link = vector.link(*target, is_routed, *before, device_holds);
+            after.push(link.unwrap_or_else(|source| {
+                failed = Some(source);
+                Link::Nobody
+            }));
         }
-        for run in runs(&before, &after) {
-            let first = run.start;
-            self.connect(client, first, &after[run.clone()])?;
-            applied.links[run.clone()].copy_from_slice(&after[run.clone()]);
-            for index in run {
-                let vector = &self.vectors[index];
-                let opened = before[index] == Link::Held && after[index] == Link::Guest;
-                if opened && vector.take_pending() {
-                    // A full counter means that the interrupt is already on its way.
-                    let _ = vector.guest.write(1);
-                }
-            }
-        }
-        Ok(())
+        let doing = "keeping what comes while a vector is masked";
+        let held = failed.map_or(Ok(()), |source| Err(refused(client, doing, source)));
+        (after, held)
     }
 
     /// Turns the type off. What was pending is forgotten. A device that is gone has it off.
@@ -170,13 +128,69 @@ impl Vectors {
         }
         match client.disconnect(self.irq) {
             Ok(()) | Err(ClientError::Gone { .. }) => {}
-            Err(failure) => return Err(failure),
+            Err(failure) => {
+                applied.links.fill(Link::Unknown);
+                return Err(failure);
+            }
         }
         applied.links.clear();
+        self.forget_pending();
+        Ok(())
+    }
+
+    fn turn_on(
+        &self,
+        client: &dyn Client,
+        applied: &mut Applied,
+        after: Vec<Link>,
+    ) -> Result<(), ClientError> {
+        // What came when it was turned off, or after that, is nobody's.
+        self.forget_pending();
+        let connected = self.connect(client, 0, &after);
+        applied.links = after;
+        if connected.is_err() {
+            // Some may be connected all the same. Where it cannot be turned off either, the next change does.
+            applied.links.fill(Link::Unknown);
+            let _ = self.turn_off(client, applied);
+        }
+        connected
+    }
+
+    fn change(
+        &self,
+        client: &dyn Client,
+        applied: &mut Applied,
+        before: &[Link],
+        after: &[Link],
+    ) -> Result<(), ClientError> {
+        let mut result = Ok(());
+        for run in runs(before, after) {
+            let connected = self.connect(client, run.start, &after[run.clone()]);
+            for index in run {
+                let (before, after) = (before[index], after[index]);
+                let silent = before == Link::Nobody && after == Link::Nobody;
+                applied.links[index] = match connected {
+                    Err(_) if !silent => Link::Unknown,
+                    _ => after,
+                };
+                if connected.is_ok() && before != Link::Guest && after == Link::Guest {
+                    let vector = &self.vectors[index];
+                    // Where it is not known whom it signalled, better one interrupt too many.
+                    if vector.take_pending() || before == Link::Unknown {
+                        vector.fire();
+                    }
+                }
+            }
+            result = result.and(connected);
+        }
+        result
+    }
+
+    /// Forgets what is pending.
+    fn forget_pending(&self) {
         for vector in &self.vectors {
             vector.take_pending();
         }
-        Ok(())
     }
 
     /// The pending bits of the 32 vectors from `first` on.
@@ -187,13 +201,26 @@ impl Vectors {
         })
     }
 
-    /// Takes all messages out of the machine's routing.
-    pub(super) fn clear_messages(&self, router: &dyn MsiRouter, applied: &mut Applied) {
-        let vectors = self.vectors.iter().zip(&mut applied.routed);
+    /// Takes all messages out of the machine's routing, and forgets what is pending.
+    ///
+    /// # Errors
+    /// The machine has them still.
+    pub(super) fn clear_messages(
+        &self,
+        router: &dyn MsiRouter,
+        applied: &mut Applied,
+    ) -> io::Result<()> {
+        self.forget_pending();
+        let vectors = self.vectors.iter().zip(&applied.routed);
         let changes: Vec<_> = vectors
-            .filter_map(|(vector, routed)| routed.take().map(|_| (vector.route, None)))
+            .filter(|(_, routed)| routed.is_some())
+            .map(|(vector, _)| (vector.route, None))
             .collect();
-        self.set_messages(router, &changes);
+        if !changes.is_empty() {
+            router.set_messages(&changes)?;
+        }
+        applied.routed.clear();
+        Ok(())
     }
 
     /// Gives the vectors back to the machine.
@@ -203,20 +230,6 @@ impl Vectors {
             .map(|vector| (vector.route, &vector.guest))
             .collect();
         router.detach(&routes);
-    }
-
-    fn link(&self, target: Target, before: Link, vector: &Vector) -> Link {
-        match (target, before) {
-            (Target::Open(_), _) => Link::Guest,
-            (Target::Masked, Link::Nobody) => Link::Nobody,
-            (Target::Masked, Link::Held | Link::Guest) => match vector.hold() {
-                Ok(_) => Link::Held,
-                Err(failure) => {
-                    warn!("an interrupt that comes while its vector is masked is lost: {failure}");
-                    Link::Nobody
-                }
-            },
-        }
     }
 
     fn connect(
@@ -233,28 +246,45 @@ impl Vectors {
         client.connect(self.irq, first as u32, &events)
     }
 
-    fn route(&self, router: &dyn MsiRouter, applied: &mut Applied, targets: &[Target]) {
+    /// Has the machine route the messages of open vectors.
+    fn route(
+        &self,
+        client: &dyn Client,
+        router: &dyn MsiRouter,
+        applied: &mut Applied,
+        targets: &[Target],
+    ) -> Result<(), ClientError> {
         applied.routed.resize(self.vectors.len(), None);
-        let mut changes = Vec::new();
-        let vectors = self.vectors.iter().zip(targets);
-        for ((vector, target), routed) in vectors.zip(&mut applied.routed) {
+        let mut changed = Vec::new();
+        for (index, (target, routed)) in targets.iter().zip(&applied.routed).enumerate() {
             if let Target::Open(message) = target
                 && *routed != Some(*message)
             {
-                *routed = Some(*message);
-                changes.push((vector.route, Some(*message)));
+                changed.push((index, Some(*message)));
             }
         }
-        self.set_messages(router, &changes);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let route = |(index, message): &(usize, _)| (self.vectors[*index].route, *message);
+        let changes: Vec<_> = changed.iter().map(route).collect();
+        if let Err(source) = router.set_messages(&changes) {
+            let doing = format!("routing {} interrupt messages", changes.len());
+            return Err(refused(client, doing, source));
+        }
+        for (index, message) in changed {
+            applied.routed[index] = message;
+        }
+        Ok(())
     }
+}
 
-    fn set_messages(&self, router: &dyn MsiRouter, changes: &[(Route, Option<MsiMessage>)]) {
-        if changes.is_empty() {
-            return;
-        }
-        if let Err(error) = router.set_messages(changes) {
-            warn!(%error, vectors = changes.len(), "cannot route interrupt messages");
-        }
+/// What the machine refused, as an error of the device.
+fn refused(client: &dyn Client, doing: impl Into<String>, source: io::Error) -> ClientError {
+    ClientError::Refused {
+        device: client.name().to_owned(),
+        doing: doing.into(),
+        source,
     }
 }
 

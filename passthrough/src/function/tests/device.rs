@@ -62,6 +62,8 @@ pub(super) struct Played {
     /// Eventfds for writes, by region.
     offers: Mutex<Vec<(u32, IoEvent)>>,
     resets: Resets,
+    /// Keeps interrupts without a signal, as the kernel does. Servers lose them.
+    pub(super) holds_unconnected: bool,
 }
 
 /// How the device can be reset.
@@ -94,6 +96,7 @@ impl Played {
             maps: AtomicUsize::new(0),
             offers: Mutex::default(),
             resets: Resets::Alone,
+            holds_unconnected: true,
         }
     }
 
@@ -111,6 +114,14 @@ impl Played {
 
     pub(super) fn with_resets(self, resets: Resets) -> Self {
         Self { resets, ..self }
+    }
+
+    /// As one that a server emulates.
+    pub(super) fn of_a_server(self) -> Self {
+        Self {
+            holds_unconnected: false,
+            ..self
+        }
     }
 
     /// Offers new eventfds for writes to these regions and offsets, and no others from now on.
@@ -166,6 +177,21 @@ impl Played {
         found.is_some_and(|(_, _, event)| {
             rustix::io::write(event, &1_u64.to_ne_bytes()).is_ok_and(|length| length == 8)
         })
+    }
+
+    /// Signals whom its vectors of MSI-X signal now, whatever it is told later.
+    pub(super) fn keep_signals(&self) -> impl Fn(u32) + use<> {
+        let signals = self.signals.lock().unwrap();
+        let kept: Vec<_> = signals
+            .iter()
+            .filter(|(of, ..)| *of == IrqType::Msix)
+            .map(|(_, vector, event)| (*vector, event.try_clone().unwrap()))
+            .collect();
+        move |vector| {
+            let mut to = kept.iter().filter(|(at, _)| *at == vector);
+            let (_, event) = to.next().unwrap();
+            rustix::io::write(event, &1_u64.to_ne_bytes()).unwrap();
+        }
     }
 
     pub(super) fn connected(&self) -> usize {

@@ -24,6 +24,7 @@ pub(super) struct Router {
     pub(super) vectors: Mutex<Vec<Attached>>,
     pub(super) changes: AtomicUsize,
     pub(super) detached: AtomicUsize,
+    pub(super) refuses: AtomicBool,
 }
 
 impl Router {
@@ -39,6 +40,13 @@ impl Router {
         self.vectors.lock().unwrap()[route].message
     }
 
+    fn check(&self) -> io::Result<()> {
+        match self.refuses.load(Ordering::Relaxed) {
+            true => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn attached(&self) -> usize {
         self.vectors.lock().unwrap().len()
     }
@@ -46,6 +54,7 @@ impl Router {
 
 impl MsiRouter for Router {
     fn attach(&self, vectors: &[&EventFd]) -> io::Result<Vec<Route>> {
+        self.check()?;
         let mut all = self.vectors.lock().unwrap();
         let first = all.len() as u32;
         for event in vectors {
@@ -59,6 +68,7 @@ impl MsiRouter for Router {
 
     fn set_messages(&self, changes: &[(Route, Option<MsiMessage>)]) -> io::Result<()> {
         assert!(!changes.is_empty());
+        self.check()?;
         self.changes.fetch_add(1, Ordering::Relaxed);
         let mut all = self.vectors.lock().unwrap();
         for (route, message) in changes {

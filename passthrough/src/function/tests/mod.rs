@@ -7,7 +7,10 @@ mod hostile;
 mod interrupts;
 mod io_events;
 mod machine;
+mod masked;
 mod msi;
+mod observed;
+mod refused;
 mod resets;
 mod without_own_reset;
 

@@ -1,17 +1,15 @@
 //! Resets: of the guest's asking, and in a teardown.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use devices::guest_acts::Act;
-use devices::lifecycle::{Deadline, Device, Finish, Phases, ShutdownError};
+use devices::lifecycle::{Deadline, Device, Phases, ShutdownError};
 use devices::pci::{Attachment, Decode, PciFunction};
 
 use super::device::*;
 use super::{Bench, COMMAND, MASTER, MEMORY};
 use crate::client::IrqType::{Intx, Msix as MsixIrq};
-use crate::client::Observer;
 
 const FLR: u32 = 1 << 15;
 const ENABLE: u32 = 1 << 31;
@@ -33,24 +31,8 @@ pub(super) fn names(phases: &Phases) -> Vec<&'static str> {
     phases.as_slice().iter().map(|phase| phase.name).collect()
 }
 
-/// Why the device was said to be gone, and what else was said of it.
-#[derive(Default)]
-struct Told(Mutex<Vec<String>>, Mutex<Vec<String>>);
-
-impl Observer for Told {
-    fn gone(&self, reason: &str) {
-        self.0.lock().unwrap().push(reason.to_owned());
-    }
-
-    fn back(&self) {}
-
-    fn warn(&self, message: &str) {
-        self.1.lock().unwrap().push(message.to_owned());
-    }
-}
-
 /// A driver at work: BARs placed, a vector open.
-fn at_work() -> Bench {
+pub(super) fn at_work() -> Bench {
     let bench = Bench::new();
     bench.enable();
     bench.write(0x10, 0x8000_0000);
@@ -110,30 +92,6 @@ fn a_reset_of_the_bus_above_does_the_same() {
         bench.function.guest_acts().is_empty(),
         "noted by the bridge"
     );
-}
-
-#[test]
-fn a_reset_that_fails_leaves_no_device_until_a_teardown() {
-    let bench = at_work();
-    bench.device.reset_errors.lock().unwrap().push(libc::EIO);
-    let told = Arc::<Told>::default();
-    bench.function.observe(told.clone());
-    bench.function.bus_reset();
-    // The teardown waits for it.
-    let mut phases = Phases::default();
-    assert_eq!(bench.read(0), u32::MAX);
-    let done = bench.function.shut_down(soon(), &mut phases).unwrap();
-    assert_eq!(done, Finish::Now);
-    let names = names(&phases);
-    let own: Vec<_> = names
-        .iter()
-        .filter(|name| **name != "guest-reset")
-        .collect();
-    assert_eq!(own, [&"revive", &"quiesce", &"reset", &"re-arm"]);
-    let told = told.0.lock().unwrap();
-    let asked = |reason: &String| reason.contains("the guest asked for");
-    assert!(told.len() == 1 && told.iter().all(asked), "{told:?}");
-    assert_eq!(bench.read(0), 0xA808_144D);
 }
 
 #[test]
@@ -306,27 +264,4 @@ fn interrupts_that_cannot_be_turned_off_fail_the_teardown() {
         .shut_down(soon(), &mut Phases::default())
         .unwrap();
     assert_eq!(bench.device.connected(), 0);
-}
-
-#[test]
-fn what_the_host_refuses_is_told_once_until_a_teardown() {
-    let bench = Bench::new();
-    let told = Arc::<Told>::default();
-    bench.function.observe(told.clone());
-    let refuse = || {
-        let refusals = [Refusal::Connect, Refusal::Connect];
-        bench.device.refuses.lock().unwrap().extend(refusals);
-        bench.enable();
-        bench.write16(COMMAND, MEMORY as u16);
-        bench.enable();
-        assert_eq!(bench.device.connected(), 0);
-    };
-    refuse();
-    let said = told.1.lock().unwrap().clone();
-    assert!(said.len() == 1 && said[0].contains("Connect"), "{said:?}");
-    let ended = bench.function.shut_down(soon(), &mut Phases::default());
-    ended.unwrap();
-    refuse();
-    assert_eq!(told.1.lock().unwrap().len(), 2);
-    assert!(told.0.lock().unwrap().is_empty(), "it is not gone");
 }

@@ -94,16 +94,21 @@ impl Client for Played {
         self.call(Call::Connect(irq, first, present))?;
         pass(&self.connect_gate);
         self.refuse(Refusal::Connect)?;
+        let halfway = self.refuse(Refusal::ConnectHalfway);
         let mut signals = self.signals.lock().unwrap();
         let others = signals.iter().find(|(of, ..)| *of != irq);
         assert!(others.is_none(), "two types at once");
         for (vector, event) in (first..).zip(events) {
             signals.retain(|(of, at, _)| (*of, *at) != (irq, vector));
-            if let Some(event) = event {
+            if let (Some(event), Ok(())) = (event, &halfway) {
                 signals.push((irq, vector, event.try_clone_to_owned().unwrap()));
             }
         }
-        Ok(())
+        halfway
+    }
+
+    fn holds_unconnected(&self) -> bool {
+        self.holds_unconnected
     }
 
     fn disconnect(&self, irq: IrqType) -> Result<(), ClientError> {

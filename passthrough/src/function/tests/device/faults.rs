@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Refusal {
     Connect,
+    /// Vectors are taken from whom they signalled, and connected to nobody.
+    ConnectHalfway,
     Disconnect,
     /// Nobody answers in time.
     Read,
