@@ -225,8 +225,8 @@ impl Vmm {
                 return self.remove_device(call, id, reply);
             }
             (Request::Plan, Some(machine)) => {
-                let told = machine.reset_sets();
-                return plan::answer(machine.config().clone(), told, reply);
+                let resets = machine.resets();
+                return plan::answer(machine.config().clone(), resets, reply);
             }
             (Request::GetTeardownPolicy, Some(machine)) => {
                 Ok(Response::TeardownPolicy(machine.teardown_policy()))

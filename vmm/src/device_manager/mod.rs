@@ -6,6 +6,7 @@ pub mod drive;
 mod legacy;
 pub mod list;
 pub mod passthrough;
+pub mod resets;
 pub mod teardown;
 mod verdict;
 
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::config::{DeviceConfig, TeardownPolicy, VmConfig};
+use api::report::DeviceReport;
 use api::state::{DmaInfo, LegacyNode, Topology, TopologyNode};
 use devices::guest_acts::GuestActs;
 use devices::legacy::AcpiPm;
@@ -27,6 +29,7 @@ use crate::serial_input::SerialInput;
 use behaviour::Tunable;
 use legacy::Legacy;
 use passthrough::Passthrough;
+use resets::Resets;
 use teardown::{Graph, Observer, Target, Teardown};
 pub use verdict::{Noted, Stuck, Verdict};
 
@@ -221,9 +224,16 @@ impl DeviceManager {
         self.passthrough.reset_set(id)
     }
 
-    /// The devices of `config` that are reset together, a line for each set of them.
-    pub fn reset_sets(&self, config: &VmConfig) -> Vec<String> {
-        self.passthrough.reset_sets(config)
+    /// How the devices of `config` that are passed through are reset.
+    pub fn resets(&self, config: &VmConfig) -> Resets {
+        self.passthrough.resets(config)
+    }
+
+    /// Has devices fail that ended well in a teardown and were not reset, since that of their set did not end well.
+    /// Once a teardown.
+    pub fn fail_without_reset(&self, devices: &mut [DeviceReport]) {
+        let unfinished = self.passthrough.unfinished_resets();
+        self.passthrough.fail_members(&unfinished, devices);
     }
 
     /// What of guest memory the IOMMU has.

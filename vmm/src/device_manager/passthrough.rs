@@ -2,6 +2,7 @@
 
 mod error;
 mod passed;
+mod resets;
 mod watch;
 
 use std::collections::HashMap;

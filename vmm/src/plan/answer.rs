@@ -7,18 +7,17 @@ use api::config::VmConfig;
 use api::error::{ApiError, ErrorCode};
 use api::request::{Reply, Response};
 
-/// Plans for `config` on a short-lived thread, which answers `reply`. `told` is what the machine knows of its host
-/// that the configuration does not say. Does not block.
-pub fn answer(config: VmConfig, told: Vec<String>, reply: Reply) {
+use crate::device_manager::resets::Resets;
+
+/// Plans for `config` on a short-lived thread, which answers `reply`. `resets` is what the machine knows of its devices
+/// and the configuration does not say. Does not block.
+pub fn answer(config: VmConfig, resets: Resets, reply: Reply) {
     // The reply follows when there is a thread: what a thread that cannot be made was given is lost.
     let (sender, receiver) = channel::<Reply>();
     let thread = Builder::new().name("plan".to_owned()).spawn(move || {
         if let Ok(reply) = receiver.recv() {
-            let plans = super::of_config(&config).map_err(ApiError::from);
-            reply.send(plans.map(|mut plans| {
-                plans.host.assumptions.extend(told);
-                Response::Plan(Box::new(plans))
-            }));
+            let plans = super::of_machine(&config, &resets).map_err(ApiError::from);
+            reply.send(plans.map(|plans| Response::Plan(Box::new(plans))));
         }
     });
     match thread {
@@ -43,16 +42,14 @@ mod tests {
         let document = br#"{"payload": {"kernel": "k"}, "pci": [
             {"type": "root-port", "id": "port", "teardown": {"latency": {"kind": "fixed", "ms": 7}}}]}"#;
         let (reply, pending) = Reply::channel();
-        let told = "two of them share a slot".to_owned();
         answer(
             VmConfig::from_json(document).unwrap(),
-            vec![told.clone()],
+            Resets::default(),
             reply,
         );
         let Ok(Response::Plan(plans)) = pending.wait() else {
             panic!("no plan");
         };
         assert_eq!(plans.host.serial_sum_ns, 7_000_000);
-        assert_eq!(plans.host.assumptions, [told]);
     }
 }

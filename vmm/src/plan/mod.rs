@@ -16,16 +16,27 @@ use api::config::VmConfig;
 use api::plan::Plans;
 
 use crate::device_manager::list::ListError;
+use crate::device_manager::resets::Resets;
 
 /// What the machine of `config`, which has been validated, takes under each policy.
 ///
 /// # Errors
 /// The devices cannot be listed; validation should have seen it.
 pub fn of_config(config: &VmConfig) -> Result<Plans, ListError> {
+    of_machine(config, &Resets::default())
+}
+
+/// The same, of a machine that knows how its devices are reset.
+///
+/// # Errors
+/// The devices cannot be listed; validation should have seen it.
+pub fn of_machine(config: &VmConfig, resets: &Resets) -> Result<Plans, ListError> {
     let guest = Model::guest(config)?;
+    let mut host = Model::host(config)?.with_resets(resets).report()?;
+    host.warnings.extend(resets.warnings());
     Ok(Plans {
         policy: config.teardown.policy,
-        host: Model::host(config)?.report()?,
+        host,
         guest: guest.map(|model| model.report()).transpose()?,
     })
 }

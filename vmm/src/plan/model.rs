@@ -8,7 +8,8 @@ use api::plan::PlanReport;
 
 use super::{assumption, report};
 use crate::device_manager::list::{ListError, Listing};
-use crate::device_manager::teardown::{Cost, GraphError};
+use crate::device_manager::resets::Resets;
+use crate::device_manager::teardown::{Cost, GraphError, Node};
 
 /// Devices with their costs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,27 @@ impl Model {
         }
         model.assumptions.extend(assumption::of_resets(devices()));
         Ok(model)
+    }
+
+    /// The same with devices that are reset together: that takes what the slowest of them does, once, and falls to the
+    /// one that comes last where all go one by one. The others are done at once.
+    pub fn with_resets(mut self, resets: &Resets) -> Self {
+        for set in &resets.sets {
+            let is_member = |node: &Node| set.ids.contains(&node.id);
+            let members = self.listing.nodes.iter().zip(&mut self.costs);
+            let mut costs: Vec<_> = members
+                .filter_map(|(node, cost)| is_member(node).then_some(cost))
+                .collect();
+            let whole = costs.iter().map(|cost| cost.work).max();
+            for (place, cost) in costs.iter_mut().enumerate() {
+                // The list is walked backward.
+                let reset = whole.filter(|_| place == 0);
+                **cost = Cost::work(reset.unwrap_or_default());
+            }
+            self.assumptions
+                .push(format!("{set}; planned with one reset"));
+        }
+        self
     }
 
     /// The shutdown of its guest's kernel: a drive takes its normal handshake, anything else nothing, and

@@ -6,6 +6,7 @@ use api::config::TeardownPolicy;
 use proptest::prelude::*;
 
 use super::*;
+use crate::device_manager::resets::SharedReset;
 use crate::device_manager::teardown::tests::oracle::machines;
 use crate::device_manager::teardown::{Cost, Node, predict};
 
@@ -82,6 +83,45 @@ fn devices_passed_through_block_a_worker_for_the_reset_that_is_expected() {
         ["d0, d1, d2 and 2 more: passed through; planned with the reset that is expected, 80ms"]
     );
     assert_eq!(plan(64).guest, None);
+}
+
+#[test]
+fn devices_that_are_reset_together_cost_one_reset_the_slowest() {
+    let device = |id: &str, at: usize, ms: u64| {
+        format!(
+            r#"{{"type": "vfio", "id": "{id}", "path": "01:00.{at}", "expected_reset_ms": {ms}}}"#
+        )
+    };
+    let devices = [
+        device("a", 0, 30),
+        device("b", 1, 80),
+        device("alone", 2, 20),
+    ];
+    let document = format!(
+        r#"{{"payload": {{"kernel": "k"}}, "pci": [{}]}}"#,
+        devices.join(", ")
+    );
+    let set = SharedReset {
+        name: "slot 0000:01:00".to_owned(),
+        ids: vec!["a".to_owned(), "b".to_owned()],
+    };
+    let resets = Resets {
+        sets: vec![set],
+        none: vec!["alone".to_owned()],
+    };
+    let config = VmConfig::from_json(document.as_bytes()).unwrap();
+    let host = of_machine(&config, &resets).unwrap().host;
+    assert_eq!(
+        totals_ms(&host),
+        [(Serial, 100), (Cookie, 80), (Completion, 80)]
+    );
+    let assumed = "a, b share slot 0000:01:00: they are reset together, by whichever comes last; planned with one reset";
+    assert_eq!(host.assumptions.last().map(String::as_str), Some(assumed));
+    assert!(
+        host.warnings[0].starts_with("alone has no reset"),
+        "{:?}",
+        host.warnings
+    );
 }
 
 #[test]

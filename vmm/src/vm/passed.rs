@@ -7,6 +7,7 @@ use api::request::Reply;
 
 use super::Machine;
 use crate::device_manager::passthrough::{DeviceNews, Devices};
+use crate::device_manager::resets::Resets;
 
 impl Machine {
     /// Deals with what has become of a device.
@@ -33,14 +34,15 @@ impl Machine {
         self.events.push(EventKind::DeviceBack { id });
     }
 
-    /// The devices that are reset together, a line for each set of them.
-    pub fn reset_sets(&self) -> Vec<String> {
-        self.devices.reset_sets(&self.config)
+    /// How the devices that are passed through are reset.
+    pub fn resets(&self) -> Resets {
+        self.devices.resets(&self.config)
     }
 
     /// Does with the devices what has to be done after the teardown of `report`, and completes it. Returns whether
     /// the machine must not boot again.
     pub(super) fn judge(&mut self, report: &mut TeardownReport) -> bool {
+        self.devices.fail_without_reset(&mut report.devices);
         let ended = report.devices.iter();
         let verdict = self
             .devices
@@ -48,7 +50,11 @@ impl Machine {
         for device in &mut report.devices {
             device.reset_set = self.devices.reset_set(&device.id);
         }
-        report.warnings.extend(self.reset_sets());
+        let resets = self.resets();
+        report
+            .warnings
+            .extend(resets.one_after_the_other(&report.devices));
+        report.warnings.extend(resets.warnings());
         for id in verdict.quarantined {
             self.events.push(EventKind::DeviceQuarantined { id });
         }

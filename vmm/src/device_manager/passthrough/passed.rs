@@ -2,11 +2,10 @@
 
 use std::thread;
 
-use api::config::VmConfig;
 use api::state::{DmaInfo, PassthroughNode};
 use devices::lifecycle::Device;
 
-use super::{AT_ONCE, DeviceNews, Devices, Passed, Passthrough};
+use super::{AT_ONCE, DeviceNews, Devices, Passthrough};
 
 impl Passthrough {
     /// Whether news are of a device of this machine.
@@ -66,11 +65,6 @@ impl Passthrough {
         })
     }
 
-    /// What is reset with a device.
-    pub(in crate::device_manager) fn reset_set(&self, id: &str) -> Option<String> {
-        self.passed.get(id)?.shared_reset()
-    }
-
     /// What the IOMMU has of guest memory.
     pub(in crate::device_manager) fn dma(&self) -> Option<DmaInfo> {
         let tally = self.vfio.get()?.dma();
@@ -80,28 +74,6 @@ impl Passthrough {
             took_ns: u64::try_from(tally.took.as_nanos()).unwrap_or(u64::MAX),
             maps: tally.maps,
         })
-    }
-
-    /// The devices of `config` that are reset together, a line for each set.
-    pub(in crate::device_manager) fn reset_sets(&self, config: &VmConfig) -> Vec<String> {
-        let mut sets: Vec<(String, Vec<&str>)> = Vec::new();
-        for (_, device) in config.devices() {
-            let Some(set) = self.reset_set(device.id()) else {
-                continue;
-            };
-            match sets.iter_mut().find(|(known, _)| *known == set) {
-                Some((_, ids)) => ids.push(device.id()),
-                None => sets.push((set, vec![device.id()])),
-            }
-        }
-        let sets = sets.into_iter().filter(|(_, ids)| ids.len() > 1);
-        let lines = sets.map(|(set, ids)| {
-            format!(
-                "{} share {set}: they are reset together, by whichever comes last",
-                ids.join(", ")
-            )
-        });
-        lines.collect()
     }
 
     /// Gives all devices back, side by side: the kernel resets each of its own.
@@ -123,12 +95,5 @@ impl Passthrough {
                 }
             });
         }
-    }
-}
-
-impl Passed {
-    fn shared_reset(&self) -> Option<String> {
-        let set = self.set.as_ref().filter(|set| set.members.len() > 1)?;
-        Some(set.name.clone())
     }
 }

@@ -23,6 +23,7 @@ pub struct Played {
     none: Region,
     pub gone: Mutex<Option<String>>,
     pub quiet: Mutex<bool>,
+    pub has_reset: Mutex<bool>,
     pub resets_fail: Mutex<bool>,
     /// A reset says that it has begun, and waits to be let go on.
     pub hold: Mutex<Option<(Sender<()>, Receiver<()>)>>,
@@ -47,6 +48,7 @@ impl Played {
             none: Region::default(),
             gone: Mutex::default(),
             quiet: Mutex::new(true),
+            has_reset: Mutex::new(true),
             resets_fail: Mutex::default(),
             hold: Mutex::default(),
             releases,
@@ -128,7 +130,7 @@ impl Client for Played {
     }
 
     fn can_reset(&self) -> bool {
-        true
+        *self.has_reset.lock().unwrap()
     }
 
     fn reset(&self, _: Deadline) -> Result<(), ClientError> {

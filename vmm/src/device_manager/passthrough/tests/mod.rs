@@ -6,13 +6,13 @@ use std::sync::mpsc::channel;
 use std::sync::{Condvar, Mutex};
 
 use api::error::{ApiError, ErrorCode};
-use api::report::Outcome;
+use api::report::{DeviceReport, Outcome};
 use api::state::TopologyNode;
 use devices::lifecycle::{Deadline, Phases};
 use devices::memory::GuestMemory;
 use devices::pci::PciFunction;
 use kvm_ioctls::Kvm;
-use passthrough::vfio::OpenError;
+use passthrough::vfio::{OpenError, UnfinishedReset};
 use passthrough::vfio_user;
 use serde_json::json;
 use vm_memory::GuestMemoryBackend;
@@ -28,6 +28,7 @@ use client::{PATIENCE, Played};
 
 /// A machine's devices, those that are played, and whose they are.
 struct Built {
+    config: VmConfig,
     manager: DeviceManager,
     played: Vec<Arc<Played>>,
     mark: Arc<Devices>,
@@ -85,8 +86,8 @@ fn built(count: usize, on_timeout: &str) -> Built {
     let opened: HashMap<_, _> = opened.collect();
     let built = DeviceManager::build_with(&config, &host, passthrough, opened);
     let (manager, _) = built.map_err(ApiError::from).unwrap();
-    assert_eq!(manager.reset_sets(&config).len(), usize::from(count > 1));
     Built {
+        config,
         manager,
         played,
         mark,
@@ -306,6 +307,51 @@ fn devices_are_given_back_side_by_side() {
     // Each waits for the others.
     drop(manager);
     assert_eq!(*played[0].releases.0.lock().unwrap(), 3);
+}
+
+#[test]
+fn those_of_a_set_that_was_not_reset_fail() {
+    let built = built(3, "quarantine");
+    let report = |id: &str, outcome: Outcome| -> DeviceReport {
+        let mut device = json!({
+            "id": id, "class": "vfio", "suppliers": [], "async": true, "position": 0, "ready_ns": 0, "start_ns": 0,
+            "end_ns": 0, "phases": [], "waited_on": [], "critical": false,
+        });
+        device["outcome"] = json!(outcome);
+        serde_json::from_value(device).unwrap()
+    };
+    let mut devices = [
+        report("d0", Outcome::Done),
+        report("d1", Outcome::TimedOut),
+        report("d2", Outcome::Done),
+    ];
+    let set = UnfinishedReset {
+        name: "slot 0000:03:00".to_owned(),
+        members: vec!["/0".to_owned(), "/1".to_owned()],
+        reason: "slot 0000:03:00 was not reset: /1 did not get to its reset".to_owned(),
+    };
+    let unfinished = [set];
+    let passthrough = &built.manager.passthrough;
+    passthrough.fail_members(&unfinished, &mut devices);
+    let Outcome::Failed { error } = &devices[0].outcome else {
+        panic!("{:?}", devices[0]);
+    };
+    assert_eq!(*error, unfinished[0].reason);
+    assert_eq!(devices[1].outcome, Outcome::TimedOut);
+    assert_eq!(devices[2].outcome, Outcome::Done, "it is of no set");
+}
+
+#[test]
+fn how_devices_are_reset_is_known_of_all() {
+    let built = built(3, "quarantine");
+    *built.played[2].has_reset.lock().unwrap() = false;
+    let resets = built.manager.resets(&built.config);
+    let [set] = &resets.sets[..] else {
+        panic!("{resets:?}");
+    };
+    assert_eq!(set.name, "slot 0000:03:00");
+    assert_eq!(set.ids, ["d0", "d1"]);
+    assert_eq!(resets.none, ["d2"]);
 }
 
 #[test]
