@@ -83,6 +83,14 @@ pub enum ClientError {
         /// How long was waited.
         after: Duration,
     },
+    /// The wait for its answer was ended by [`Client::cancel_waits`]. Whatever it was asked for may still happen.
+    #[error("{device}: {doing}: its answer was not waited for")]
+    Cancelled {
+        /// The device.
+        device: String,
+        /// What was being done.
+        doing: String,
+    },
     /// It is gone: unplugged, or the server has died.
     #[error("{device} is gone: {reason}")]
     Gone {
@@ -187,6 +195,15 @@ pub trait Client: Send + Sync {
     fn bound(&self, by: Option<Deadline>) {
         let _ = by;
     }
+
+    /// Has reads, writes and changes of interrupts that are under way on other threads return at once, with
+    /// [`ClientError::Cancelled`] where they have no answer yet: nobody is to wait for the device, which stays as it
+    /// is, and may be slow or hung. What it answers late is passed over. Calls that begin afterwards wait, so who
+    /// waits for a thread that may make several asks again until it has come. For a teardown: what was cancelled of a
+    /// change of interrupts is only made good by the next one. Resets and [`Client::io_events`] are not cancelled.
+    ///
+    /// Nothing to do where it is the kernel that answers.
+    fn cancel_waits(&self) {}
 
     /// Whether the device can be reset by itself, so that the guest may be shown a function level reset.
     fn can_reset(&self) -> bool;

@@ -102,7 +102,8 @@ impl Client {
         capabilities: Option<Capabilities>,
         patience: Duration,
     ) -> Result<Self, ClientError> {
-        let requests = Requests::new(socket.try_clone().map_err(WireError::Socket)?);
+        let theirs = socket.try_clone().and_then(Requests::new);
+        let requests = theirs.map_err(WireError::Socket)?;
         let mut client = Self {
             reader: Reader::new(socket, requests.clone()),
             requests,

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-pub use sender::Sender;
+pub use sender::{Sender, Wait};
 
 use crate::protocol::{DEFAULT_TRANSFER, Header};
 
@@ -43,6 +43,9 @@ pub enum WireError {
     /// It did not do its part in time.
     #[error("the peer did not {0} in time")]
     TooSlow(&'static str),
+    /// This side does not wait for it any more: see [`Sender::cancel`].
+    #[error("the wait for the peer was cancelled")]
+    Cancelled,
     /// It did what cannot be answered.
     #[error("{0}")]
     Refused(String),

@@ -62,8 +62,11 @@ impl Function {
             return;
         };
         let reset = move || {
-            if let Err(failure) = function.reset_for_guest() {
-                function.fail_reset(&failure);
+            match function.reset_for_guest() {
+                Ok(()) => {}
+                // By a teardown, which resets it again.
+                Err(ClientError::Cancelled { .. }) => function.lose(),
+                Err(failure) => function.fail_reset(&failure),
             }
             function.end_reset(&mut locked(&function.guest_reset.running));
         };

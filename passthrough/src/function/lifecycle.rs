@@ -125,6 +125,10 @@ fn told(failure: ClientError) -> ShutdownError {
     match failure {
         ClientError::Refused { doing, source, .. } => ShutdownError::Host { doing, source },
         ClientError::TimedOut { doing, .. } => ShutdownError::DeadlinePassed { doing },
+        ClientError::Cancelled { doing, .. } => ShutdownError::Host {
+            doing,
+            source: io::Error::from_raw_os_error(libc::ECANCELED),
+        },
         ClientError::Gone { reason, .. } => ShutdownError::Host {
             doing: "the device is gone".to_owned(),
             source: io::Error::other(reason),

@@ -265,6 +265,12 @@ impl Function {
         self.windows.release();
     }
 
+    /// Has vCPUs that wait for the device in an access return at once, with all-ones: see [`Client::cancel_waits`]. Who
+    /// pauses them for a teardown calls this again until all have stopped.
+    pub fn cancel_waits(&self) {
+        self.client.cancel_waits();
+    }
+
     /// Whether all reads are all-ones until the device has been through a teardown.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
@@ -296,6 +302,8 @@ impl Function {
         match failure {
             ClientError::Gone { .. } | ClientError::TimedOut { .. } => self.lose(),
             ClientError::Refused { .. } => {}
+            // By a teardown, which sees to the rest.
+            ClientError::Cancelled { .. } => return debug!(device = %self.id, "{failure}"),
         }
         // A guest can repeat itself.
         if self.warned.swap(true, Ordering::AcqRel) {

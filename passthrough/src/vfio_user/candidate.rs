@@ -176,12 +176,7 @@ impl Found {
         }
         let (requests, mut reader) = candidate.client.split();
         reader.set_patience(candidate.patience);
-        let session = Session {
-            requests,
-            server,
-            files: self.shared.files,
-            process: candidate.process,
-        };
+        let session = Session::new(requests, server, self.shared.files, candidate.process);
         Ok((session, reader))
     }
 }

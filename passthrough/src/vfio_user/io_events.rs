@@ -33,7 +33,7 @@ pub fn ask(link: &Link, session: &Arc<Session>, region: u32, size: u64) -> Vec<I
     };
     let request = (command::DEVICE_GET_REGION_IO_FDS, &[asked.as_bytes()][..]);
     let doing = "which eventfds it has for writes";
-    let Ok(reply) = link.ask(session, request, &[], link.due(), doing) else {
+    let Ok(reply) = link.ask(session, request, &[], link.allow_whole(), doing) else {
         return Vec::new();
     };
     let Ok((head, rest)) = RegionIoFds::read_from_prefix(&reply.payload) else {

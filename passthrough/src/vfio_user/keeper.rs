@@ -44,13 +44,10 @@ pub fn run(link: &Link, description: &Description, mut session: Arc<Session>, mu
 /// Reads until the session ends.
 fn serve(link: &Link, session: &Arc<Session>, reader: &mut Reader) {
     loop {
-        let resample = {
-            let state = link.lock();
-            if !state.has(session) {
-                return;
-            }
-            state.resample.clone()
-        };
+        if !link.lock().has(session) {
+            return;
+        }
+        let resample = session.resample();
         let ready = match wait(link, reader, resample.as_deref()) {
             Ok(ready) => ready,
             Err(errno) => {
@@ -65,7 +62,11 @@ fn serve(link: &Link, session: &Arc<Session>, reader: &mut Reader) {
             && resample.read().is_ok()
         {
             // One that fails is gone, which is seen above.
-            let _ = irqs::set_pin_masked(link, session, false);
+            let unmask = irqs::Call {
+                allowance: link.allow_whole(),
+                ..irqs::Call::new(link, session)
+            };
+            let _ = irqs::set_pin_masked(&unmask, false);
         }
         for _ in 0..BURST {
             match reader.turn(&link.memory) {

@@ -7,21 +7,17 @@
 //! either ── release ──> released
 //! ```
 
-use std::fmt::Display;
-use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use vfio_user::client::{ClientError as WireClientError, Reply};
-use vfio_user::wire::WireError;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::UserOptions;
 use super::guest_memory::ServedMemory;
 use super::holders::Holders;
 use super::session::Session;
-use super::{UserOptions, in_words};
 use crate::client::{ClientError, Observer};
 
 /// See the module's header.
@@ -51,10 +47,6 @@ pub struct State {
     bound: Option<Instant>,
     /// Processes that had guest memory, and may have it still.
     pub holders: Holders,
-    /// What unmasks the pin when it is signalled, where the server does not look itself.
-    pub resample: Option<Arc<EventFd>>,
-    /// Interrupt types that are on, by their numbers.
-    pub connected: [bool; 3],
     /// Attempts to reconnect: begun and ended.
     pub begun: u64,
     pub ended: u64,
@@ -98,8 +90,6 @@ impl Link {
                 released: false,
                 bound: None,
                 holders: Holders::default(),
-                resample: None,
-                connected: [false; 3],
                 begun: 0,
                 ended: 0,
                 attempt: None,
@@ -131,92 +121,9 @@ impl Link {
         self.lock().bound = by;
     }
 
-    /// By when a call that begins now must have its answer.
-    pub fn due(&self) -> Instant {
-        let by = Instant::now() + self.options.request_timeout;
-        self.lock().bound.map_or(by, |bound| bound.min(by))
-    }
-
-    /// Sends a command and waits for its reply until `by`.
-    ///
-    /// # Errors
-    /// Where the server refuses. It is gone where it does not answer.
-    pub fn ask(
-        &self,
-        session: &Arc<Session>,
-        (command, payload): (u16, &[&[u8]]),
-        descriptors: &[BorrowedFd<'_>],
-        by: Instant,
-        doing: impl Display,
-    ) -> Result<Reply, ClientError> {
-        let began = Instant::now();
-        if by <= began {
-            // It was not asked, and is not to be blamed.
-            return Err(ClientError::TimedOut {
-                device: self.name.clone(),
-                doing: doing.to_string(),
-                after: Duration::ZERO,
-            });
-        }
-        let reply = (session.requests).request(command, payload, descriptors, by);
-        reply.map_err(|error| self.failed(session, error, began, by, &doing))
-    }
-
-    /// Sends a command that wants no reply.
-    ///
-    /// # Errors
-    /// The server is gone.
-    pub fn post(
-        &self,
-        session: &Arc<Session>,
-        (command, payload): (u16, &[&[u8]]),
-        doing: impl Display,
-    ) -> Result<(), ClientError> {
-        let (began, by) = (Instant::now(), self.due());
-        let posted = session.requests.post(command, payload, &[], by);
-        posted.map_err(|error| self.failed(session, error, began, by, &doing))
-    }
-
-    /// A reply that is none to what was asked: nothing that such a server says can be relied on.
-    pub fn nonsense(&self, session: &Arc<Session>, doing: impl Display) -> ClientError {
-        let reason = format!("the server's answer to {doing} makes no sense");
-        self.end(session, End::Left(reason));
-        self.gone_error()
-    }
-
-    fn failed(
-        &self,
-        session: &Arc<Session>,
-        error: WireClientError,
-        began: Instant,
-        by: Instant,
-        doing: &dyn Display,
-    ) -> ClientError {
-        let device = self.name.clone();
-        match error {
-            WireClientError::Refused { errno, .. } => ClientError::Refused {
-                device,
-                doing: doing.to_string(),
-                source: errno.into(),
-            },
-            WireClientError::TimedOut { .. } | WireClientError::Wire(WireError::TooSlow(_)) => {
-                // A moment has passed since the deadline was set: five seconds are to read as such.
-                let left = by.saturating_duration_since(began) + Duration::from_micros(500);
-                let after = Duration::from_millis(left.as_millis() as u64);
-                let within = in_words(after);
-                let reason = format!("the server did not answer {doing} within {within}");
-                self.end(session, End::Hung(reason));
-                ClientError::TimedOut {
-                    device,
-                    doing: doing.to_string(),
-                    after,
-                }
-            }
-            error => {
-                self.end(session, End::Left(format!("{doing}: {error}")));
-                self.gone_error()
-            }
-        }
+    /// By when calls that begin now have to end, where something bounds them all.
+    pub(super) fn bound_by(&self) -> Option<Instant> {
+        self.lock().bound
     }
 
     /// The connection has ended. The first to say so says why; calls under way fail at once.
@@ -231,9 +138,8 @@ impl Link {
             if !present.is_some_and(|present| Arc::ptr_eq(present, session)) {
                 return;
             }
-            (state.session, state.resample) = (None, None);
+            (state.session, state.told) = (None, false);
             (state.reason, state.trouble) = (reason.clone(), None);
-            (state.connected, state.told) = ([false; 3], false);
         }
         session.requests.close();
         if hung && self.options.fence {

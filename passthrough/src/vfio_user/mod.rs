@@ -14,7 +14,9 @@
 //!
 //! Not implemented: live migration, dirty page logging, twin sockets, and more than one client of a server.
 
+mod accesses;
 mod borrowed_event;
+mod calls;
 mod candidate;
 mod description;
 mod enables;

@@ -1,12 +1,15 @@
-//! One connection to a server that has guest memory and a reader.
+//! One connection to a server that has guest memory and a reader, and what the server was told over it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vfio_user::client::Requests;
 use vfio_user::protocol::Capabilities;
+use vmm_sys_util::eventfd::EventFd;
 
+use super::description;
 use super::process::ServerProcess;
 use super::shared_file::SharedFile;
+use crate::client::IrqType;
 
 /// See the module's header.
 pub struct Session {
@@ -18,4 +21,68 @@ pub struct Session {
     pub files: Vec<Option<SharedFile>>,
     /// Who is behind it.
     pub process: Arc<ServerProcess>,
+    told: Mutex<Told>,
+}
+
+/// What a server was told of interrupts.
+#[derive(Default)]
+struct Told {
+    /// By the numbers of the types.
+    types: [Signals; 3],
+    /// What unmasks the pin when it is signalled, where the server does not look itself.
+    resample: Option<Arc<EventFd>>,
+}
+
+/// Whether a type of interrupts signals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signals {
+    /// It does not.
+    #[default]
+    Off,
+    /// It was told to, and not all of that has come to an end: some may.
+    Perhaps,
+    /// It does.
+    On,
+}
+
+impl Session {
+    /// A session in which the server was told nothing yet.
+    pub fn new(
+        requests: Requests,
+        server: Capabilities,
+        files: Vec<Option<SharedFile>>,
+        process: Arc<ServerProcess>,
+    ) -> Self {
+        Self {
+            requests,
+            server,
+            files,
+            process,
+            told: Mutex::default(),
+        }
+    }
+
+    /// Whether `irq` signals.
+    pub fn signals(&self, irq: IrqType) -> Signals {
+        self.told().types[description::index(irq) as usize]
+    }
+
+    /// From now on it does, or does not.
+    pub fn set_signals(&self, irq: IrqType, signals: Signals) {
+        self.told().types[description::index(irq) as usize] = signals;
+    }
+
+    /// What unmasks the pin here.
+    pub fn resample(&self) -> Option<Arc<EventFd>> {
+        self.told().resample.clone()
+    }
+
+    /// From now on it is this.
+    pub fn set_resample(&self, event: Option<Arc<EventFd>>) {
+        self.told().resample = event;
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -1,24 +1,26 @@
 //! [`Client`] over the connection to a server.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::{io, mem};
 
 use devices::lifecycle::Deadline;
-use vfio_user::protocol::{DEFAULT_TRANSFER, RegionAccess, command};
+use vfio_user::protocol::command;
 use vm_memory::{GuestMemoryMmap, MmapRegion};
 use vmm_sys_util::eventfd::EventFd;
-use zerocopy::{FromBytes, IntoBytes};
 
+use super::accesses;
 use super::borrowed_event::borrow;
+use super::calls::Allowance;
 use super::candidate::Candidate;
 use super::description::{self, Description};
 use super::guest_memory::ServedMemory;
 use super::io_events;
+use super::irqs::Call;
 use super::link::Link;
-use super::session::Session;
+use super::session::Signals;
 use super::{OpenError, UserOptions, irqs, keeper};
 use crate::client::{Area, Client, ClientError, IoEvent, IrqType, Observer, Region, region};
 
@@ -87,16 +89,17 @@ impl UserDevice {
     }
 
     /// Has the server's own register of `irq` say that it is on with so many vectors, or off.
-    fn turn(&self, irq: IrqType, vectors: Option<usize>) -> Result<(), ClientError> {
-        match self.description.enables.byte(irq, vectors) {
-            Some((at, byte)) => self.write(region::CONFIG, at, &[byte]),
-            None => Ok(()),
-        }
-    }
-
-    /// Most bytes of one access.
-    fn step(session: &Session) -> usize {
-        session.server.transfer().min(DEFAULT_TRANSFER) as usize
+    fn say(
+        &self,
+        call: &Call<'_>,
+        irq: IrqType,
+        vectors: Option<usize>,
+    ) -> Result<(), ClientError> {
+        let Some((at, byte)) = self.description.enables.byte(irq, vectors) else {
+            return Ok(());
+        };
+        let place = (region::CONFIG, at);
+        accesses::write(call.link, call.session, place, &[byte], call.allowance)
     }
 }
 
@@ -111,20 +114,6 @@ fn thread_name(socket: &Path) -> String {
         name.push(letter);
     }
     name
-}
-
-/// An access as an error names it.
-struct Access(&'static str, u32, u64);
-
-impl std::fmt::Display for Access {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self(what, region, offset) = self;
-        write!(
-            to,
-            "a {what} of {} at {offset:#x}",
-            description::name(*region)
-        )
-    }
 }
 
 impl Client for UserDevice {
@@ -144,43 +133,13 @@ impl Client for UserDevice {
 
     fn read(&self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), ClientError> {
         let session = self.link.session()?;
-        let mut at = offset;
-        for piece in data.chunks_mut(Self::step(&session)) {
-            let doing = Access("read", region, at);
-            let access = RegionAccess {
-                offset: at,
-                region,
-                count: piece.len() as u32,
-            };
-            let request = (command::REGION_READ, &[access.as_bytes()][..]);
-            let link = &self.link;
-            let reply = link.ask(&session, request, &[], link.due(), &doing)?;
-            match RegionAccess::read_from_prefix(&reply.payload) {
-                Ok((theirs, found)) if theirs == access && found.len() == piece.len() => {
-                    piece.copy_from_slice(found);
-                }
-                _ => return Err(link.nonsense(&session, doing)),
-            }
-            at += piece.len() as u64;
-        }
-        Ok(())
+        accesses::read(&self.link, &session, (region, offset), data)
     }
 
     fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
         let session = self.link.session()?;
-        let mut at = offset;
-        for piece in data.chunks(Self::step(&session)) {
-            let access = RegionAccess {
-                offset: at,
-                region,
-                count: piece.len() as u32,
-            };
-            let payload = [access.as_bytes(), piece];
-            let request = (command::REGION_WRITE, &payload[..]);
-            (self.link).post(&session, request, Access("write", region, at))?;
-            at += piece.len() as u64;
-        }
-        Ok(())
+        let allowance = self.link.allow(&session);
+        accesses::write(&self.link, &session, (region, offset), data, allowance)
     }
 
     fn map(&self, region: u32, area: Area) -> io::Result<Arc<MmapRegion>> {
@@ -213,61 +172,54 @@ impl Client for UserDevice {
             });
         }
         let session = self.link.session()?;
-        let index = description::index(irq) as usize;
-        let was_on = mem::replace(&mut self.link.lock().connected[index], true);
-        let unheard = borrow(&self.unheard);
-        irqs::connect(&self.link, &session, irq, first, events, unheard)?;
-        if was_on {
+        let call = Call::new(&self.link, &session);
+        irqs::connect(&call, irq, first, events, borrow(&self.unheard))?;
+        if session.signals(irq) == Signals::On {
             return Ok(());
         }
-        self.turn(irq, Some(end as usize))
+        self.say(&call, irq, Some(end as usize))?;
+        session.set_signals(irq, Signals::On);
+        Ok(())
     }
 
     fn disconnect(&self, irq: IrqType) -> Result<(), ClientError> {
         let session = self.link.session()?;
-        let index = description::index(irq) as usize;
-        {
-            let mut state = self.link.lock();
-            // There are servers that switch all types off with any.
-            if !state.connected[index] {
-                return Ok(());
-            }
-            if irq == IrqType::Intx {
-                state.resample = None;
-            }
+        // There are servers that switch all types off with any.
+        if session.signals(irq) == Signals::Off {
+            return Ok(());
         }
-        let unheard = borrow(&self.unheard);
-        irqs::disconnect(&self.link, &session, irq, self.irqs(irq), unheard)?;
-        self.link.lock().connected[index] = false;
-        self.turn(irq, None)
+        if irq == IrqType::Intx {
+            session.set_resample(None);
+        }
+        let call = Call::new(&self.link, &session);
+        irqs::disconnect(&call, irq, self.irqs(irq), borrow(&self.unheard))?;
+        // Before the register, which says nothing of signals.
+        session.set_signals(irq, Signals::Off);
+        self.say(&call, irq, None)
     }
 
     fn set_pin_masked(&self, masked: bool) -> Result<(), ClientError> {
         let session = self.link.session()?;
-        irqs::set_pin_masked(&self.link, &session, masked)
+        irqs::set_pin_masked(&Call::new(&self.link, &session), masked)
     }
 
     fn unmask_pin_by(&self, event: Option<&Arc<EventFd>>) -> Result<(), ClientError> {
-        let link = &self.link;
-        let session = link.session()?;
-        link.lock().resample = None;
+        let session = self.link.session()?;
+        session.set_resample(None);
         // Some servers take an eventfd for this and never look at it. One whose pin masks itself has use for it.
         let theirs = self.description.automasked && {
             let lent = event.map(|event| borrow(event));
-            match irqs::unmask_by(link, &session, lent) {
+            match irqs::unmask_by(&Call::new(&self.link, &session), lent) {
                 Ok(()) => true,
                 Err(ClientError::Refused { .. }) => false,
                 Err(error) => return Err(error),
             }
         };
         if !theirs {
-            let mut state = link.lock();
-            if state.has(&session) {
-                state.resample = event.cloned();
-            }
+            session.set_resample(event.cloned());
         }
         // The thread looks at what it waits for anew.
-        let _ = link.wake.write(1);
+        let _ = self.link.wake.write(1);
         Ok(())
     }
 
@@ -283,6 +235,12 @@ impl Client for UserDevice {
         self.link.bound(by.map(Deadline::instant));
     }
 
+    fn cancel_waits(&self) {
+        if let Ok(session) = self.link.session() {
+            session.requests.cancel();
+        }
+    }
+
     fn can_reset(&self) -> bool {
         self.description.reset
     }
@@ -292,7 +250,8 @@ impl Client for UserDevice {
         let session = link.session()?;
         let doing = "a reset";
         let request = (command::DEVICE_RESET, &[][..]);
-        link.ask(&session, request, &[], by.instant(), doing)?;
+        let allowance = Allowance::until(by.instant());
+        link.ask(&session, request, &[], allowance, doing)?;
         Ok(())
     }
 

@@ -12,9 +12,9 @@ use rustix::io::Errno;
 
 use super::{ClientError, Reply};
 use crate::protocol::{Header, flag};
-use crate::wire::{Message, Sender, WireError};
+use crate::wire::{Message, Sender, Wait, WireError};
 
-/// Most commands that wait for their replies at a time: there is always a number that none of them has.
+/// Most commands without a reply at a time: there is always a number that none of them has.
 const MOST_WAITING: usize = 1 << 15;
 
 /// See the module's header. Cheap to clone; [`Reader`](super::Reader) hands replies in.
@@ -39,42 +39,69 @@ struct State {
 struct Waiting {
     serial: u64,
     command: u16,
-    reply: SyncSender<Message>,
+    cancellable: bool,
+    /// None where nobody waits any more: the number is not another's before its late reply has come.
+    reply: Option<SyncSender<Result<Message, WireError>>>,
 }
 
 impl Requests {
-    pub(super) fn new(socket: UnixStream) -> Self {
-        Self(Arc::new(Shared {
-            sender: Sender::new(socket),
+    pub(super) fn new(socket: UnixStream) -> std::io::Result<Self> {
+        Ok(Self(Arc::new(Shared {
+            sender: Sender::with_cancel(socket)?,
             state: Mutex::default(),
-        }))
+        })))
+    }
+
+    /// A wait until `by`, or until the next [`cancel`](Self::cancel).
+    pub fn cancellable(&self, by: Instant) -> Wait {
+        self.sender().cancellable(by)
+    }
+
+    /// Ends all cancellable waits that have begun, with [`WireError::Cancelled`]. The connection goes on: replies that
+    /// come late are passed over.
+    pub fn cancel(&self) {
+        // First, so that a command that is not under way yet does not begin to wait after it.
+        self.sender().cancel();
+        let mut state = self.lock();
+        let cancelled = state
+            .waiting
+            .values_mut()
+            .filter(|waiting| waiting.cancellable);
+        for reply in cancelled.filter_map(|waiting| waiting.reply.take()) {
+            // There is room for the one; whoever gave up just now does not want it.
+            let _ = reply.try_send(Err(WireError::Cancelled));
+        }
     }
 
     /// Sends a command and waits for its reply. Not for the thread that reads.
     ///
     /// # Errors
-    /// When the server refuses, does not take the command or answer it by `by`, or the connection ends meanwhile.
+    /// When the server refuses, does not take the command or answer it in time, the wait is cancelled, or the
+    /// connection ends meanwhile.
     pub fn request(
         &self,
         command: u16,
         payload: &[&[u8]],
         descriptors: &[BorrowedFd<'_>],
-        by: Instant,
+        wait: impl Into<Wait>,
     ) -> Result<Reply, ClientError> {
-        self.begin(command, payload, descriptors, by)?.wait(by)
+        let wait = wait.into();
+        (self.begin(command, payload, descriptors, wait)?).wait(wait.by())
     }
 
-    /// Sends a command; its reply is the ticket's. Waits until `by` for room.
+    /// Sends a command; its reply is the ticket's. Waits for room, and has the ticket's wait cancelled where `wait`
+    /// is.
     ///
     /// # Errors
-    /// When the server does not take it, or the connection has ended.
+    /// When the server does not take it, the wait is cancelled, or the connection has ended.
     pub fn begin(
         &self,
         command: u16,
         payload: &[&[u8]],
         descriptors: &[BorrowedFd<'_>],
-        by: Instant,
+        wait: impl Into<Wait>,
     ) -> Result<Ticket, ClientError> {
+        let wait = wait.into();
         let (reply, arrived) = mpsc::sync_channel(1);
         let serial = {
             let mut state = self.lock();
@@ -82,19 +109,22 @@ impl Requests {
             let waiting = Waiting {
                 serial,
                 command,
-                reply,
+                cancellable: wait.is_cancellable(),
+                reply: Some(reply),
             };
             state.waiting.insert(serial as u16, waiting);
             serial
         };
-        let ticket = Ticket {
+        let mut ticket = Ticket {
             serial,
             command,
             arrived,
             requests: self.clone(),
+            sent: false,
         };
         let header = Header::command(serial as u16, command, size(payload));
-        (self.sender()).send_by(&header, payload, descriptors, by)?;
+        (self.sender()).send_by(&header, payload, descriptors, wait)?;
+        ticket.sent = true;
         Ok(ticket)
     }
 
@@ -107,12 +137,12 @@ impl Requests {
         command: u16,
         payload: &[&[u8]],
         descriptors: &[BorrowedFd<'_>],
-        by: Instant,
+        wait: impl Into<Wait>,
     ) -> Result<(), ClientError> {
         let serial = self.lock().number()?;
         let mut header = Header::command(serial as u16, command, size(payload));
         header.flags |= flag::NO_REPLY;
-        (self.sender()).send_by(&header, payload, descriptors, by)?;
+        (self.sender()).send_by(&header, payload, descriptors, wait)?;
         Ok(())
     }
 
@@ -141,9 +171,9 @@ impl Requests {
         }
         let waiting = state.waiting.remove(&id);
         drop(state);
-        if let Some(waiting) = waiting {
+        if let Some(reply) = waiting.and_then(|waiting| waiting.reply) {
             // There is room for the one reply; whoever gave up just now does not want it.
-            let _ = waiting.reply.try_send(message);
+            let _ = reply.try_send(Ok(message));
         }
     }
 
@@ -178,19 +208,21 @@ impl State {
 pub struct Ticket {
     serial: u64,
     command: u16,
-    arrived: mpsc::Receiver<Message>,
+    arrived: mpsc::Receiver<Result<Message, WireError>>,
     requests: Requests,
+    /// There will be a reply.
+    sent: bool,
 }
 
 impl Ticket {
     /// Waits for the reply.
     ///
     /// # Errors
-    /// When the server refuses, does not answer by `by`, or the connection ends.
+    /// When the server refuses, does not answer by `by`, the wait is cancelled, or the connection ends.
     pub fn wait(self, by: Instant) -> Result<Reply, ClientError> {
         let left = by.saturating_duration_since(Instant::now());
         match self.arrived.recv_timeout(left) {
-            Ok(message) => finish(message),
+            Ok(arrived) => finish(arrived?),
             Err(RecvTimeoutError::Disconnected) => Err(WireError::Closed.into()),
             Err(RecvTimeoutError::Timeout) => Err(ClientError::TimedOut {
                 command: self.command,
@@ -201,7 +233,7 @@ impl Ticket {
     /// The reply, if it is there.
     pub(super) fn take(&self) -> Option<Result<Reply, ClientError>> {
         match self.arrived.try_recv() {
-            Ok(message) => Some(finish(message)),
+            Ok(arrived) => Some(arrived.map_err(ClientError::from).and_then(finish)),
             Err(TryRecvError::Disconnected) => Some(Err(WireError::Closed.into())),
             Err(TryRecvError::Empty) => None,
         }
@@ -213,8 +245,12 @@ impl Drop for Ticket {
         let mut state = self.requests.lock();
         let id = self.serial as u16;
         // The number may be another's by now.
-        let found = state.waiting.get(&id);
-        if found.is_some_and(|waiting| waiting.serial == self.serial) {
+        let found = state.waiting.get_mut(&id);
+        let Some(waiting) = found.filter(|waiting| waiting.serial == self.serial) else {
+            return;
+        };
+        waiting.reply = None;
+        if !self.sent {
             state.waiting.remove(&id);
         }
     }

@@ -1,5 +1,7 @@
 //! Many threads over one connection, with a server that answers late, in another order, not at all, or unasked.
 
+mod cancelled;
+
 use std::io::Read;
 use std::thread;
 

@@ -1,20 +1,47 @@
 //! Sends messages, whole and one at a time, for any thread; with an end to each wait for the peer's room.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use rustix::event::PollFlags;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use zerocopy::IntoBytes;
 
-use super::{MOST_DESCRIPTORS, PATIENCE, WireError, wait};
+use super::{MOST_DESCRIPTORS, PATIENCE, WireError, timespec};
 use crate::protocol::Header;
+
+/// How long a call waits: until a moment, and where it is made by [`Sender::cancellable`], no longer than until the
+/// next [`Sender::cancel`]. One that several calls share ends all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    by: Instant,
+    /// Cancels there had been when it began.
+    cancels: Option<u64>,
+}
+
+impl Wait {
+    /// The moment.
+    pub fn by(&self) -> Instant {
+        self.by
+    }
+
+    /// Whether a cancel ends it.
+    pub(crate) fn is_cancellable(&self) -> bool {
+        self.cancels.is_some()
+    }
+}
+
+impl From<Instant> for Wait {
+    fn from(by: Instant) -> Self {
+        Self { by, cancels: None }
+    }
+}
 
 /// See the module's header. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,21 +50,70 @@ pub struct Sender(Arc<Sending>);
 #[derive(Debug)]
 struct Sending {
     socket: UnixStream,
-    /// Some thread sends. Not held as a lock: who waits for its turn has a deadline too.
-    taken: Mutex<bool>,
+    state: Mutex<State>,
     free: Condvar,
     broken: AtomicBool,
+    /// Wakes who waits for room: whoever has the turn.
+    wake: Option<OwnedFd>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Some thread sends. Not held as a lock: who waits for its turn has a deadline too.
+    taken: bool,
+    /// What is still to be sent of a message whose sender was cancelled. It goes out before all else.
+    rest: Vec<u8>,
+    cancels: u64,
+}
+
+/// What was sent before the peer had no more room and the wait for it was cancelled.
+enum Sent {
+    All,
+    Part(usize),
 }
 
 impl Sender {
-    /// A sender over `socket`.
+    /// A sender over `socket`, whose waits end by their deadlines alone.
     pub fn new(socket: UnixStream) -> Self {
+        Self::with(socket, None)
+    }
+
+    /// A sender over `socket`, whose waits [`cancel`](Self::cancel) may end.
+    ///
+    /// # Errors
+    /// When the host gives no eventfd.
+    pub fn with_cancel(socket: UnixStream) -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self::with(socket, Some(wake)))
+    }
+
+    fn with(socket: UnixStream, wake: Option<OwnedFd>) -> Self {
         Self(Arc::new(Sending {
             socket,
-            taken: Mutex::new(false),
+            state: Mutex::default(),
             free: Condvar::new(),
             broken: AtomicBool::new(false),
+            wake,
         }))
+    }
+
+    /// A wait until `by`, or until the next [`cancel`](Self::cancel).
+    pub fn cancellable(&self, by: Instant) -> Wait {
+        Wait {
+            by,
+            cancels: Some(self.0.lock().cancels),
+        }
+    }
+
+    /// Ends all cancellable waits that have begun. The connection goes on: a message of which a part was sent is sent
+    /// to its end before the next one.
+    pub fn cancel(&self) {
+        self.0.lock().cancels += 1;
+        self.0.free.notify_all();
+        if let Some(wake) = &self.0.wake {
+            // Its counter is never full: who waits for room empties it.
+            let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
+        }
     }
 
     /// Sends `header` and the `payload` that follows it. Waits for room, but not for long.
@@ -57,28 +133,29 @@ impl Sender {
         sent
     }
 
-    /// The same with a deadline of the caller's, which may have passed: then the message is sent if there is room
+    /// The same with a wait of the caller's, whose moment may have passed: then the message is sent if there is room
     /// for it now.
     ///
     /// # Errors
     /// When the message, or part of it, could not be sent: the connection stays as it is, and nothing more goes out
-    /// after a part.
+    /// after a part. Where the wait was cancelled nothing of it was sent, and others go out.
     pub fn send_by(
         &self,
         header: &Header,
         payload: &[&[u8]],
         descriptors: &[BorrowedFd<'_>],
-        by: Instant,
+        wait: impl Into<Wait>,
     ) -> Result<(), WireError> {
         let sending = &*self.0;
-        let _turn = sending.turn(by)?;
+        let wait = wait.into();
+        let turn = sending.turn(wait)?;
         if sending.broken.load(Ordering::Acquire) {
             return Err(WireError::Closed);
         }
         let mut parts = vec![header.as_bytes()];
         parts.extend_from_slice(payload);
-        let sent = send_all(&sending.socket, parts, descriptors, by);
-        if sent.is_err() {
+        let sent = turn.send(&parts, descriptors, wait);
+        if !matches!(sent, Ok(()) | Err(WireError::Cancelled)) {
             sending.broken.store(true, Ordering::Release);
         }
         sent
@@ -102,65 +179,128 @@ struct Turn<'a>(&'a Sending);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.0.lock() = false;
+        self.0.lock().taken = false;
         self.0.free.notify_one();
     }
 }
 
-impl Sending {
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn turn(&self, by: Instant) -> Result<Turn<'_>, WireError> {
-        let left = by.saturating_duration_since(Instant::now());
-        let (mut taken, _) = self
-            .free
-            .wait_timeout_while(self.lock(), left, |taken| *taken)
-            .unwrap_or_else(PoisonError::into_inner);
-        if *taken {
-            // Whoever was notified in vain hands it on.
-            self.free.notify_one();
-            return Err(WireError::TooSlow("take a message"));
+impl Turn<'_> {
+    /// Sends what is left of the message before, and this one. Once a part of it has gone out it counts as sent.
+    fn send(
+        &self,
+        parts: &[&[u8]],
+        descriptors: &[BorrowedFd<'_>],
+        wait: Wait,
+    ) -> Result<(), WireError> {
+        let before = std::mem::take(&mut self.0.lock().rest);
+        if let Sent::Part(count) = self.0.send_all(vec![&before], &[], wait)? {
+            self.0.lock().rest = before[count..].to_vec();
+            return Err(WireError::Cancelled);
         }
-        *taken = true;
-        Ok(Turn(self))
+        match self.0.send_all(parts.to_vec(), descriptors, wait)? {
+            Sent::All => Ok(()),
+            Sent::Part(0) => Err(WireError::Cancelled),
+            Sent::Part(count) => {
+                self.0.lock().rest = parts.concat().split_off(count);
+                Ok(())
+            }
+        }
     }
 }
 
-fn send_all(
-    socket: &UnixStream,
-    mut parts: Vec<&[u8]>,
-    mut descriptors: &[BorrowedFd<'_>],
-    by: Instant,
-) -> Result<(), WireError> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-    while parts.iter().any(|part| !part.is_empty()) {
-        let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-            return Err(WireError::Descriptors);
+impl Sending {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self, wait: Wait) -> Result<Turn<'_>, WireError> {
+        let left = wait.by.saturating_duration_since(Instant::now());
+        let has_to_wait = |state: &mut State| state.taken && !state.ends(wait);
+        let (mut state, _) = self
+            .free
+            .wait_timeout_while(self.lock(), left, has_to_wait)
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.taken || state.ends(wait) {
+            // Whoever was notified in vain hands it on.
+            self.free.notify_one();
+            return Err(match state.ends(wait) {
+                true => WireError::Cancelled,
+                false => WireError::TooSlow("take a message"),
+            });
         }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let mut count = match sendmsg(socket, &slices, &mut control, flags) {
-            Ok(count) => count,
-            Err(Errno::INTR) => continue,
-            Err(Errno::AGAIN) => {
-                if !wait(socket.as_fd(), PollFlags::OUT, by)? {
-                    return Err(WireError::TooSlow("take a message"));
-                }
-                continue;
+        state.taken = true;
+        Ok(Turn(self))
+    }
+
+    fn send_all(
+        &self,
+        mut parts: Vec<&[u8]>,
+        mut descriptors: &[BorrowedFd<'_>],
+        wait: Wait,
+    ) -> Result<Sent, WireError> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut sent = 0;
+        while parts.iter().any(|part| !part.is_empty()) {
+            let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !descriptors.is_empty()
+                && !control.push(SendAncillaryMessage::ScmRights(descriptors))
+            {
+                return Err(WireError::Descriptors);
             }
-            Err(Errno::PIPE | Errno::CONNRESET) => return Err(WireError::Closed),
-            Err(errno) => return Err(errno.into()),
-        };
-        // They went with the first byte.
-        descriptors = &[];
-        for part in &mut parts {
-            let now = count.min(part.len());
-            *part = &part[now..];
-            count -= now;
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let mut count = match sendmsg(&self.socket, &slices, &mut control, flags) {
+                Ok(count) => count,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => match self.wait_for_room(wait)? {
+                    true => continue,
+                    false => return Ok(Sent::Part(sent)),
+                },
+                Err(Errno::PIPE | Errno::CONNRESET) => return Err(WireError::Closed),
+                Err(errno) => return Err(errno.into()),
+            };
+            sent += count;
+            // They went with the first byte.
+            descriptors = &[];
+            for part in &mut parts {
+                let now = count.min(part.len());
+                *part = &part[now..];
+                count -= now;
+            }
+        }
+        Ok(Sent::All)
+    }
+
+    /// Waits for room; says whether it came, or the wait was cancelled. For whoever has the turn.
+    fn wait_for_room(&self, wait: Wait) -> Result<bool, WireError> {
+        let wake = self.wake.as_ref().filter(|_| wait.is_cancellable());
+        loop {
+            if self.lock().ends(wait) {
+                return Ok(false);
+            }
+            let mut polled = vec![PollFd::from_borrowed_fd(
+                self.socket.as_fd(),
+                PollFlags::OUT,
+            )];
+            polled.extend(wake.map(|wake| PollFd::new(wake, PollFlags::IN)));
+            let left = timespec(wait.by.saturating_duration_since(Instant::now()));
+            match poll(&mut polled, Some(&left)) {
+                Ok(0) => return Err(WireError::TooSlow("take a message")),
+                Ok(_) if !polled[0].revents().is_empty() => return Ok(true),
+                // A cancel of this wait, or of one before it.
+                Ok(_) => {
+                    let _ = wake.map(|wake| rustix::io::read(wake, &mut [0; 8]));
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
         }
     }
-    Ok(())
+}
+
+impl State {
+    /// Whether this wait was cancelled.
+    fn ends(&self, wait: Wait) -> bool {
+        wait.cancels.is_some_and(|cancels| cancels != self.cancels)
+    }
 }

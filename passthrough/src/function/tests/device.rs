@@ -235,6 +235,9 @@ impl Played {
                 doing,
                 after: Duration::from_secs(5),
             },
+            Refusal::CancelledRead | Refusal::CancelledConnect => {
+                ClientError::Cancelled { device, doing }
+            }
             _ => ClientError::Refused {
                 device,
                 doing,

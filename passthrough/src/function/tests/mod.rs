@@ -1,6 +1,7 @@
 //! Plays a guest's driver, and hostile ones, against functions over a device that is played too.
 
 mod bars;
+mod cancelled;
 mod config;
 mod device;
 mod hostile;

@@ -5,6 +5,7 @@ use std::thread;
 use devices::lifecycle::Deadline;
 use vfio_user::protocol::*;
 
+use super::gate::held_up_by;
 use super::*;
 use crate::client::IrqType;
 
@@ -122,38 +123,6 @@ fn hung_servers_are_reset_in_parallel_each_to_its_own_deadline() {
         assert!(*start < first && due <= end);
     }
     assert!(ends.is_sorted_by_key(|(_, _, end)| *end), "each at its own");
-}
-
-/// What a server waits for.
-#[derive(Default)]
-struct Gate {
-    open: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Gate {
-    fn open(&self) {
-        *self.open.lock().unwrap() = true;
-        self.changed.notify_all();
-    }
-
-    fn pass(&self) {
-        let open = self.open.lock().unwrap();
-        drop(self.changed.wait_while(open, |open| !*open).unwrap());
-    }
-}
-
-/// A server whose first client's commands of this kind wait for the gate.
-fn held_up_by(held: u16) -> (Played, Arc<Gate>) {
-    let gate = Arc::new(Gate::default());
-    let theirs = Arc::clone(&gate);
-    let server = Played::new(move |asked| {
-        if asked.command == held && asked.earlier == 0 {
-            theirs.pass();
-        }
-        Verdict::Ordinary
-    });
-    (server, gate)
 }
 
 #[test]

@@ -189,3 +189,24 @@ fn the_servers_own_registers_say_which_type_is_on() {
     ];
     assert_eq!(written, expected);
 }
+
+#[test]
+fn a_type_whose_first_connection_was_refused_is_turned_on_by_the_next() {
+    let refused = std::sync::atomic::AtomicBool::new(false);
+    let server = Played::new(move |asked| match asked.command {
+        command::DEVICE_SET_IRQS if !refused.swap(true, std::sync::atomic::Ordering::Relaxed) => {
+            Verdict::Refuse(28)
+        }
+        _ => Verdict::Ordinary,
+    });
+    let (device, _) = open(&server);
+    let heard = event();
+    let lent = [Some(borrow(&heard))];
+    let refused = device.connect(IrqType::Msix, 0, &lent);
+    assert!(matches!(refused, Err(ClientError::Refused { .. })));
+    device.connect(IrqType::Msix, 0, &lent).unwrap();
+    device.read(region::BAR0, 0, &mut [0]).unwrap();
+    let written = server.notes(|notes| notes.writes.pop());
+    let (access, data, _) = written.unwrap();
+    assert_eq!((access.offset, &data[..]), (0x53, &[0x80][..]));
+}

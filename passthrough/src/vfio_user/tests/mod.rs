@@ -1,6 +1,8 @@
 //! Servers that are good, and ones that hang, die, come back, or make no sense; as threads, and as processes.
 
+mod cancelled;
 mod coming_back;
+mod gate;
 mod good;
 mod hostile;
 mod hung;

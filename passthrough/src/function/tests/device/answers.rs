@@ -29,6 +29,7 @@ impl Client for Played {
         self.check()?;
         self.inside(region, offset, data.len());
         self.refuse(Refusal::Read)?;
+        self.refuse(Refusal::CancelledRead)?;
         self.reads
             .lock()
             .unwrap()
@@ -94,6 +95,7 @@ impl Client for Played {
         self.call(Call::Connect(irq, first, present))?;
         pass(&self.connect_gate);
         self.refuse(Refusal::Connect)?;
+        self.refuse(Refusal::CancelledConnect)?;
         let halfway = self.refuse(Refusal::ConnectHalfway);
         let mut signals = self.signals.lock().unwrap();
         let others = signals.iter().find(|(of, ..)| *of != irq);

@@ -12,6 +12,9 @@ pub(in super::super) enum Refusal {
     Disconnect,
     /// Nobody answers in time.
     Read,
+    /// It is not waited for.
+    CancelledRead,
+    CancelledConnect,
 }
 
 /// Says that a call has begun, and hears when it may go on.
