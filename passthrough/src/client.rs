@@ -218,7 +218,7 @@ pub trait Client: Send + Sync {
     /// latest where whoever answers is not the kernel, whose reset cannot be called off.
     ///
     /// # Errors
-    /// The device is in no defined state.
+    /// The device is in no defined state. Refused with `EAGAIN`, the reset was put off, and may be asked for again.
     fn reset(&self, by: Deadline) -> Result<(), ClientError>;
 
     /// Brings a device back that was gone, with guest memory and all that it had when it was opened; interrupts are

@@ -282,8 +282,8 @@ impl Client for VfioDevice {
         true
     }
 
-    fn reset(&self, by: Deadline) -> Result<(), ClientError> {
-        self.reset_by(by)
+    fn reset(&self, _by: Deadline) -> Result<(), ClientError> {
+        self.reset_now()
     }
 
     fn revive(&self, by: Deadline) -> Result<(), ClientError> {

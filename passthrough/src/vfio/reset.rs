@@ -4,17 +4,15 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Weak};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use devices::lifecycle::Deadline;
 use tracing::debug;
 use vfio_bindings::bindings::vfio::VFIO_DEVICE_FLAGS_RESET;
 
 use super::error::OpenError;
 use super::host_path::HostPath;
 use super::ioctls::{Record, Request};
-use super::opened::Opened;
+use super::opened::{Group, Opened};
 use super::sysfs::{HostDevice, joined};
 use super::{Vfio, VfioDevice};
 use crate::client::{Client, ClientError};
@@ -152,20 +150,27 @@ impl VfioDevice {
 
     /// Resets the device, or leaves that to the last one of its set. Others may have to be reset with it, though it
     /// can be reset by itself: they come to their reset once it has had its own, since theirs resets it too.
-    pub(super) fn reset_by(&self, by: Deadline) -> Result<(), ClientError> {
+    pub(super) fn reset_now(&self) -> Result<(), ClientError> {
         let opened = self.opened()?;
-        if let ResetMethod::Own = self.method {
-            let file = opened.file.as_fd();
-            self.until_taken("reset", by, || self.vfio.ioctls.call(file, Request::Reset))?;
+        let own = match self.method {
+            ResetMethod::Own => self.ask(&opened, Request::Reset, "reset"),
+            ResetMethod::Shared(_) => Ok(()),
+        };
+        let put_off = matches!(&own, Err(error) if error.raw_os_error() == Some(libc::EAGAIN));
+        let mut ended = own.map_err(|error| self.refused("reset", error));
+        if put_off {
+            return ended;
         }
+        // It is at rest, whatever came of its own reset: the others need not lack theirs.
         for set in self.vfio.sets_with(self.found.path) {
             let coming = match &self.method {
                 ResetMethod::Shared(own) if Arc::ptr_eq(own, &set) => Coming::ForReset,
                 _ => Coming::AtRest,
             };
-            self.come_to(&set, coming, &opened, by)?;
+            let come = self.come_to(&set, coming, &opened);
+            ended = ended.and(come);
         }
-        Ok(())
+        ended
     }
 
     fn come_to(
@@ -173,7 +178,6 @@ impl VfioDevice {
         set: &SharedReset,
         coming: Coming,
         opened: &Opened,
-        by: Deadline,
     ) -> Result<(), ClientError> {
         let present = self.vfio.devices();
         let present = present.iter().filter(|device| device.gone().is_none());
@@ -191,16 +195,19 @@ impl VfioDevice {
         };
         let request = hot_reset(&self.groups_of(set, opened));
         let doing = format!("hot reset of {}", set.set.name);
-        let ended = self.until_taken(&doing, by, || {
-            let file = opened.file.as_fd();
-            self.vfio.ioctls.call(file, Request::HotReset(&request))
-        });
-        let failure = match &ended {
-            Err(ClientError::Refused { source, .. }) => Some(source),
-            _ => None,
-        };
-        set.ended(turn, failure);
-        ended
+        let ended = self.ask(opened, Request::HotReset(&request), &doing);
+        set.ended(turn, ended.as_ref().err());
+        ended.map_err(|error| self.refused(doing, error))
+    }
+
+    /// Has the kernel reset something, once. It answers EAGAIN where somebody else holds a lock that it needs for a
+    /// moment: whoever asked for the reset knows how long to try.
+    fn ask(&self, opened: &Opened, request: Request<'_>, doing: &str) -> io::Result<()> {
+        let start = Instant::now();
+        self.vfio.ioctls.call(opened.file.as_fd(), request)?;
+        let milliseconds = start.elapsed().as_millis() as u64;
+        debug!(device = self.name, milliseconds, "{doing}");
+        Ok(())
     }
 
     /// Its guest uses it again: it is at rest no more, and its place in the next hot reset is open.
@@ -217,7 +224,7 @@ impl VfioDevice {
 
     /// The machine's groups, which the kernel compares with those of the set. None where devices are opened by their
     /// own nodes: the kernel knows then what belongs together.
-    fn groups_of(&self, set: &SharedReset, opened: &Opened) -> Vec<Arc<super::opened::Group>> {
+    fn groups_of(&self, set: &SharedReset, opened: &Opened) -> Vec<Arc<Group>> {
         if opened.group().is_none() {
             return Vec::new();
         }
@@ -230,41 +237,10 @@ impl VfioDevice {
             .filter(|group| numbers.contains(&group.number))
             .collect()
     }
-
-    /// Asks until the kernel takes it. It answers EAGAIN where somebody else holds a lock that it needs for a moment.
-    fn until_taken(
-        &self,
-        doing: &str,
-        by: Deadline,
-        mut ask: impl FnMut() -> io::Result<u32>,
-    ) -> Result<(), ClientError> {
-        let (start, mut nap, mut tries) = (Instant::now(), FIRST_NAP, 0);
-        loop {
-            tries += 1;
-            let error = match ask() {
-                Ok(_) => {
-                    let milliseconds = start.elapsed().as_millis() as u64;
-                    debug!(device = self.name, milliseconds, tries, "{doing}");
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            let again = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR));
-            if !again || by.remaining() < nap {
-                let took = start.elapsed().as_millis();
-                return Err(self.refused(format!("{doing}, {tries} tries in {took} ms"), error));
-            }
-            sleep(nap);
-            nap = (nap * 2).min(LONGEST_NAP);
-        }
-    }
 }
 
-const FIRST_NAP: Duration = Duration::from_millis(1);
-const LONGEST_NAP: Duration = Duration::from_millis(32);
-
 /// `vfio_pci_hot_reset`: flags at 4, how many groups at 8, their descriptors from 12 on.
-fn hot_reset(groups: &[Arc<super::opened::Group>]) -> Record {
+fn hot_reset(groups: &[Arc<Group>]) -> Record {
     let mut record = Record::new(12 + 4 * groups.len());
     record.set_u32(8, groups.len() as u32);
     for (number, group) in groups.iter().enumerate() {

@@ -54,6 +54,36 @@ impl Scene {
         scene
     }
 
+    /// Two functions of one slot that cannot be reset by themselves, in these groups.
+    fn sharing(groups: [u32; 2]) -> Self {
+        Self::slot(&[
+            ("0000:03:00.0", groups[0], false),
+            ("0000:03:00.1", groups[1], false),
+        ])
+    }
+
+    /// Functions that a hot reset resets together: (address, group, whether it can be reset by itself too).
+    fn slot(functions: &[(&str, u32, bool)]) -> Self {
+        let drives: Vec<_> = functions
+            .iter()
+            .map(|(address, group, _)| (*address, *group))
+            .collect();
+        let scene = Self::with(&drives);
+        for (address, group, by_itself) in functions {
+            let path = HostPath::parse(address).unwrap();
+            scene
+                .script
+                .dependents
+                .lock()
+                .unwrap()
+                .insert((*group, path));
+            if !by_itself {
+                scene.script.not_by_itself.lock().unwrap().insert(path);
+            }
+        }
+        scene
+    }
+
     fn open(&self, address: &str) -> Result<Arc<VfioDevice>, OpenError> {
         self.open_for(address, &Arc::default())
     }

@@ -5,7 +5,7 @@ use std::thread;
 use devices::lifecycle::Deadline;
 
 use super::*;
-use crate::client::{Client, region};
+use crate::client::{Client, ClientError, region};
 use crate::vfio::UnfinishedReset;
 
 fn soon() -> Deadline {
@@ -22,40 +22,10 @@ fn unfinished(members: &[&str], why: &str) -> Vec<UnfinishedReset> {
     }]
 }
 
-/// Two functions of one slot that cannot be reset by themselves, in these groups.
-fn sharing(groups: [u32; 2]) -> Scene {
-    slot(&[
-        ("0000:03:00.0", groups[0], false),
-        ("0000:03:00.1", groups[1], false),
-    ])
-}
-
-/// Functions that a hot reset resets together: (address, group, whether it can be reset by itself too).
-fn slot(functions: &[(&str, u32, bool)]) -> Scene {
-    let drives: Vec<_> = functions
-        .iter()
-        .map(|(address, group, _)| (*address, *group))
-        .collect();
-    let scene = Scene::with(&drives);
-    for (address, group, by_itself) in functions {
-        let path = HostPath::parse(address).unwrap();
-        scene
-            .script
-            .dependents
-            .lock()
-            .unwrap()
-            .insert((*group, path));
-        if !by_itself {
-            scene.script.not_by_itself.lock().unwrap().insert(path);
-        }
-    }
-    scene
-}
-
 #[test]
 fn functions_of_one_slot_are_reset_once_by_whichever_comes_last() {
     for (groups, given) in [([7, 7], 1), ([7, 8], 2)] {
-        let scene = sharing(groups);
+        let scene = Scene::sharing(groups);
         let first = scene.open("0000:03:00.0").unwrap();
         let second = scene.open("0000:03:00.1").unwrap();
         scene.vfio.check_reset_sets().unwrap();
@@ -76,7 +46,7 @@ fn functions_of_one_slot_are_reset_once_by_whichever_comes_last() {
 
 #[test]
 fn a_set_whose_member_does_not_come_is_unfinished_and_the_next_teardown_begins_anew() {
-    let scene = sharing([7, 7]);
+    let scene = Scene::sharing([7, 7]);
     let first = scene.open("0000:03:00.0").unwrap();
     let second = scene.open("0000:03:00.1").unwrap();
     assert_eq!(scene.vfio.unfinished_resets(), []);
@@ -96,7 +66,7 @@ fn a_set_whose_member_does_not_come_is_unfinished_and_the_next_teardown_begins_a
 
 #[test]
 fn a_member_that_is_gone_before_its_turn_leaves_the_set_unfinished() {
-    let scene = sharing([7, 7]);
+    let scene = Scene::sharing([7, 7]);
     let notes = Arc::default();
     let first = scene.open("0000:03:00.0").unwrap();
     let second = scene.open_for("0000:03:00.1", &notes).unwrap();
@@ -115,7 +85,7 @@ fn a_member_that_is_gone_before_its_turn_leaves_the_set_unfinished() {
 
 #[test]
 fn a_hot_reset_that_fails_is_known_for_all_who_came_and_can_be_tried_again() {
-    let scene = sharing([7, 7]);
+    let scene = Scene::sharing([7, 7]);
     let first = scene.open("0000:03:00.0").unwrap();
     let second = scene.open("0000:03:00.1").unwrap();
     scene.script.fail("HotReset(", &[libc::EIO]);
@@ -146,7 +116,7 @@ fn a_hot_reset_that_fails_is_known_for_all_who_came_and_can_be_tried_again() {
 
 #[test]
 fn a_hot_reset_that_has_not_ended_is_unfinished_and_its_end_does_not_count_later() {
-    let scene = sharing([7, 7]);
+    let scene = Scene::sharing([7, 7]);
     let first = scene.open("0000:03:00.0").unwrap();
     let second = scene.open("0000:03:00.1").unwrap();
     let release = scene.script.hang("HotReset(");
@@ -172,7 +142,7 @@ fn a_hot_reset_that_has_not_ended_is_unfinished_and_its_end_does_not_count_later
 
 #[test]
 fn a_function_that_goes_on_without_its_reset_does_not_count_for_the_next_one() {
-    let scene = sharing([7, 7]);
+    let scene = Scene::sharing([7, 7]);
     let notes = Arc::default();
     let first = scene.open_for("0000:03:00.0", &notes).unwrap();
     let second = scene.open("0000:03:00.1").unwrap();
@@ -193,7 +163,7 @@ fn a_function_that_goes_on_without_its_reset_does_not_count_for_the_next_one() {
 #[test]
 fn a_function_with_its_own_reset_comes_to_that_of_the_others_too() {
     for own_first in [true, false] {
-        let scene = slot(&[
+        let scene = Scene::slot(&[
             ("0000:03:00.0", 7, true),
             ("0000:03:00.1", 7, false),
             ("0000:03:00.2", 7, false),
@@ -227,7 +197,7 @@ fn a_function_with_its_own_reset_comes_to_that_of_the_others_too() {
 
 #[test]
 fn a_function_with_its_own_reset_that_works_keeps_the_others_from_theirs() {
-    let scene = slot(&[("0000:03:00.0", 7, true), ("0000:03:00.1", 7, false)]);
+    let scene = Scene::slot(&[("0000:03:00.0", 7, true), ("0000:03:00.1", 7, false)]);
     let own = scene.open("0000:03:00.0").unwrap();
     let other = scene.open("0000:03:00.1").unwrap();
     // Its guest resets it, and uses it.
@@ -236,8 +206,8 @@ fn a_function_with_its_own_reset_that_works_keeps_the_others_from_theirs() {
     own.write(region::CONFIG, 4, &[0x06, 0]).unwrap();
     other.reset(soon()).unwrap();
     assert!(scene.script.hot_resets().is_empty());
-    // A reset of its own that fails leaves it in no known state.
-    scene.script.fail("Reset", &[libc::EIO]);
+    // One that was put off has not come yet.
+    scene.script.fail("Reset", &[libc::EAGAIN]);
     own.reset(soon()).unwrap_err();
     assert!(scene.script.hot_resets().is_empty());
     assert_eq!(
@@ -251,8 +221,37 @@ fn a_function_with_its_own_reset_that_works_keeps_the_others_from_theirs() {
 }
 
 #[test]
+fn a_reset_of_its_own_that_fails_does_not_keep_the_others_from_theirs() {
+    let scene = Scene::slot(&[("0000:03:00.0", 7, true), ("0000:03:00.1", 7, false)]);
+    let own = scene.open("0000:03:00.0").unwrap();
+    let other = scene.open("0000:03:00.1").unwrap();
+    other.reset(soon()).unwrap();
+    scene.script.fail("Reset", &[libc::EIO]);
+    let text = own.reset(soon()).unwrap_err().to_string();
+    assert!(text.contains("0000:03:00.0: reset: Input/output"), "{text}");
+    assert_eq!(scene.script.hot_resets(), [1]);
+    assert_eq!(scene.vfio.unfinished_resets(), []);
+}
+
+#[test]
+fn a_hot_reset_that_is_put_off_can_be_asked_for_again_by_the_one_who_came_last() {
+    let scene = Scene::sharing([7, 7]);
+    let first = scene.open("0000:03:00.0").unwrap();
+    let second = scene.open("0000:03:00.1").unwrap();
+    scene.script.fail("HotReset(", &[libc::EAGAIN]);
+    first.reset(soon()).unwrap();
+    let Err(ClientError::Refused { source, .. }) = second.reset(soon()) else {
+        panic!("not refused");
+    };
+    assert_eq!(source.raw_os_error(), Some(libc::EAGAIN));
+    second.reset(soon()).unwrap();
+    assert_eq!(scene.script.hot_resets(), [1]);
+    assert_eq!(scene.vfio.unfinished_resets(), []);
+}
+
+#[test]
 fn a_hot_reset_that_fails_fails_those_too_that_were_reset_by_themselves() {
-    let scene = slot(&[("0000:03:00.0", 7, true), ("0000:03:00.1", 7, false)]);
+    let scene = Scene::slot(&[("0000:03:00.0", 7, true), ("0000:03:00.1", 7, false)]);
     let own = scene.open("0000:03:00.0").unwrap();
     let other = scene.open("0000:03:00.1").unwrap();
     scene.script.fail("HotReset(", &[libc::EIO]);
@@ -264,7 +263,7 @@ fn a_hot_reset_that_fails_fails_those_too_that_were_reset_by_themselves() {
 
 #[test]
 fn a_function_that_comes_once_more_after_its_reset_is_reset_again() {
-    let scene = sharing([7, 7]);
+    let scene = Scene::sharing([7, 7]);
     let first = scene.open("0000:03:00.0").unwrap();
     let second = scene.open("0000:03:00.1").unwrap();
     // The guest resets one of them and leaves it alone from then on.
@@ -278,7 +277,7 @@ fn a_function_that_comes_once_more_after_its_reset_is_reset_again() {
 
 #[test]
 fn a_function_that_was_released_is_not_waited_for() {
-    let scene = sharing([7, 7]);
+    let scene = Scene::sharing([7, 7]);
     let first = scene.open("0000:03:00.0").unwrap();
     let second = scene.open("0000:03:00.1").unwrap();
     second.release();
@@ -288,58 +287,10 @@ fn a_function_that_was_released_is_not_waited_for() {
 
 #[test]
 fn a_set_of_one_is_a_device_that_is_reset_by_itself() {
-    let scene = sharing([7, 7]);
+    let scene = Scene::sharing([7, 7]);
     scene.script.dependents.lock().unwrap().pop_last();
     let device = scene.open("0000:03:00.0").unwrap();
     assert!(device.can_reset());
     device.reset(soon()).unwrap();
     assert_eq!(scene.script.hot_resets(), [1]);
-}
-
-#[test]
-fn a_set_that_the_host_uses_is_refused_when_a_device_is_opened() {
-    let scene = sharing([7, 8]);
-    scene.host.bind("0000:03:00.1", Some("snd_hda_intel"));
-    let text = scene.refusal("0000:03:00.0");
-    assert!(
-        text.contains("only be reset together with 0000:03:00.1"),
-        "{text}"
-    );
-    assert!(
-        text.contains("echo vfio-pci > /sys/bus/pci/devices/0000:03:00.1/driver_override"),
-        "{text}"
-    );
-}
-
-#[test]
-fn a_set_that_is_not_wholly_the_machines_is_refused_when_all_devices_are_open() {
-    let scene = sharing([7, 8]);
-    let _first = scene.open("0000:03:00.0").unwrap();
-    let text = scene.vfio.check_reset_sets().unwrap_err().to_string();
-    assert!(
-        text.contains("0000:03:00.0: it can only be reset together with 0000:03:00.1"),
-        "{text}"
-    );
-    // In one group, the other function is the machine's, though it does not use it.
-    let scene = sharing([7, 7]);
-    let _first = scene.open("0000:03:00.0").unwrap();
-    scene.vfio.check_reset_sets().unwrap();
-}
-
-#[test]
-fn functions_of_several_slots_share_their_bus() {
-    let scene = sharing([7, 7]);
-    scene.host.device("0000:03:05.0", 9, Some("vfio-pci"));
-    let third = HostPath::parse("0000:03:05.0").unwrap();
-    scene.script.dependents.lock().unwrap().insert((9, third));
-    let device = scene.open("0000:03:00.0").unwrap();
-    assert_eq!(device.reset_set().unwrap().name, "bus 0000:03");
-}
-
-#[test]
-fn a_device_that_cannot_be_reset_at_all_is_refused() {
-    let scene = sharing([7, 7]);
-    scene.script.fail("HotResetInfo", &[libc::ENODEV]);
-    let text = scene.refusal("0000:03:00.0");
-    assert!(text.contains("since it cannot be reset"), "{text}");
 }
