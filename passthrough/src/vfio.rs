@@ -8,6 +8,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use devices::lifecycle::Deadline;
 use vm_memory::GuestMemoryMmap;
 
 mod address_space;
@@ -117,6 +118,16 @@ impl Vfio {
         path: &HostPath,
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<VfioDevice>, OpenError> {
+        self.open_by(path, observer, Deadline::after(opening::PATIENCE))
+    }
+
+    /// The same: as long as the kernel puts it off, it is tried until `by`.
+    fn open_by(
+        &self,
+        path: &HostPath,
+        observer: Arc<dyn Observer>,
+        by: Deadline,
+    ) -> Result<Arc<VfioDevice>, OpenError> {
         let found = self.roots.look_up(*path)?;
         // The kernel opens a device of a group as often as it is asked to.
         let mut here = self.devices().into_iter();
@@ -128,7 +139,7 @@ impl Vfio {
                 error,
             ));
         }
-        let opened = self.open_device(&found)?;
+        let opened = self.open_device(&found, by)?;
         // It is called through an `Arc` of its own, which is still there.
         let Some(vfio) = self.this.upgrade() else {
             let error = std::io::Error::from_raw_os_error(libc::ESHUTDOWN);

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
@@ -42,8 +42,6 @@ pub struct VfioDevice {
     pub(super) opened: ArcSwapOption<Opened>,
     /// Why it is gone.
     pub(super) reason: ArcSwapOption<String>,
-    /// Interrupt types that are on, a bit each.
-    pub(super) on: AtomicU8,
     /// It cannot write to memory any more.
     pub(super) quiet: AtomicBool,
     pub(super) method: ResetMethod,
@@ -72,7 +70,6 @@ impl VfioDevice {
             irqs: facts.irqs,
             opened: ArcSwapOption::from_pointee(opened),
             reason: ArcSwapOption::empty(),
-            on: AtomicU8::new(0),
             quiet: AtomicBool::new(false),
             method,
             mappings: Mappings::default(),
@@ -132,20 +129,12 @@ impl VfioDevice {
             .map(|placed| placed.at + offset)
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
     }
-
-    fn is_on(&self, irq: IrqType) -> bool {
-        self.on.load(Ordering::Acquire) & bit(irq) != 0
-    }
 }
 
 impl Drop for VfioDevice {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn bit(irq: IrqType) -> u8 {
-    1 << interrupts::index(irq)
 }
 
 /// What a device has of a region that it does not have.
@@ -212,7 +201,7 @@ impl Client for VfioDevice {
         }
         let index = interrupts::index(irq);
         let mut descriptors: Vec<_> = interrupts::descriptors(events).collect();
-        let record = if self.is_on(irq) {
+        let record = if opened.is_on(irq) {
             interrupts::signal(index, first, &descriptors)
         } else {
             // How many there are is said once. MSI-X may have all; MSI has as many as the device is told to use.
@@ -223,7 +212,7 @@ impl Client for VfioDevice {
         };
         self.set_irqs(&opened, &record)
             .map_err(|error| self.refused(doing(), error))?;
-        self.on.fetch_or(bit(irq), Ordering::AcqRel);
+        opened.note(irq, true);
         self.started();
         Ok(())
     }
@@ -234,20 +223,21 @@ impl Client for VfioDevice {
     }
 
     fn disconnect(&self, irq: IrqType) -> Result<(), ClientError> {
-        if !self.is_on(irq) {
+        // What is closed is off.
+        let opened = self.opened.load_full();
+        let Some(opened) = opened.filter(|opened| opened.is_on(irq)) else {
             return Ok(());
-        }
-        let opened = self.opened()?;
+        };
         self.set_irqs(&opened, &interrupts::off(interrupts::index(irq)))
             .map_err(|error| self.refused(format!("turning {irq:?} interrupts off"), error))?;
-        self.on.fetch_and(!bit(irq), Ordering::AcqRel);
+        opened.note(irq, false);
         Ok(())
     }
 
     fn set_pin_masked(&self, masked: bool) -> Result<(), ClientError> {
         let opened = self.opened()?;
         // A pin that is not connected cannot interrupt, and the kernel knows no mask of it.
-        if !self.is_on(IrqType::Intx) {
+        if !opened.is_on(IrqType::Intx) {
             return Ok(());
         }
         let doing = if masked {
@@ -261,7 +251,7 @@ impl Client for VfioDevice {
 
     fn unmask_pin_by(&self, event: Option<&Arc<EventFd>>) -> Result<(), ClientError> {
         let opened = self.opened()?;
-        if event.is_none() && !self.is_on(IrqType::Intx) {
+        if event.is_none() && !opened.is_on(IrqType::Intx) {
             return Ok(());
         }
         let descriptor = event.map_or(interrupts::NONE, |event| event.as_raw_fd());

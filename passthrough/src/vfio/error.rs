@@ -65,6 +65,17 @@ pub enum OpenError {
         /// The file that it has open.
         node: String,
     },
+    /// Others do something to it for longer than is waited for.
+    #[error(
+        "{device}: the host puts its opening off ({node}: EAGAIN), since something else resets it or changes its \
+         driver; try again in a moment (`fuser -v {node}` says who has it open)"
+    )]
+    PutOff {
+        /// The device.
+        device: String,
+        /// The file that was to be opened.
+        node: String,
+    },
     /// The user may not.
     #[error(
         "{device}: no permission to open {node}: run as root, or give it to this user, as root: `chown USER {node}`"
@@ -141,6 +152,7 @@ impl OpenError {
         let (device, node) = (device.to_owned(), node.to_owned());
         match source.raw_os_error() {
             Some(libc::EBUSY) => Self::Busy { device, node },
+            Some(libc::EAGAIN) => Self::PutOff { device, node },
             Some(libc::EACCES | libc::EPERM) => Self::NotPermitted { device, node },
             Some(libc::ENOENT) => Self::NoNode {
                 device,
@@ -208,6 +220,7 @@ mod tests {
             (libc::EBUSY, "fuser -v /dev/vfio/12"),
             (libc::EACCES, "chown USER /dev/vfio/12"),
             (libc::ENOENT, "modprobe vfio-pci"),
+            (libc::EAGAIN, "try again in a moment"),
             (libc::EIO, "opening /dev/vfio/12: Input/output error"),
         ] {
             let text = text(number);

@@ -2,9 +2,10 @@
 //! [`Kernel`], so that calls fail or take their time as they want them to.
 
 use std::ffi::CStr;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use vfio_bindings::bindings::vfio::{
     vfio_device_info, vfio_group_status, vfio_iommu_type1_info_cap_iova_range, vfio_irq_info,
@@ -99,6 +100,14 @@ pub trait Ioctls: Send + Sync {
     /// # Errors
     /// The kernel's, as it gave it.
     fn call(&self, file: BorrowedFd<'_>, request: Request<'_>) -> io::Result<u32>;
+
+    /// Opens a node of VFIO or of iommufd.
+    ///
+    /// # Errors
+    /// The kernel's, as it gave it.
+    fn open(&self, node: &Path) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(node)
+    }
 
     /// `VFIO_GROUP_GET_DEVICE_FD`: opens the device `name` of a group.
     ///

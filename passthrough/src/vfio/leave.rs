@@ -14,11 +14,12 @@ use super::VfioDevice;
 use super::device::{COMMAND, COMMAND_BUS_MASTER};
 use super::facts::Facts;
 use super::opened::Opened;
+use super::opening::PATIENCE;
 use super::reset::ResetMethod;
 use crate::client::{Client, ClientError, region};
 
 /// How long a device's users are waited for before somebody is told.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TELL_AFTER: Duration = Duration::from_secs(10);
 const FIRST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 
@@ -60,7 +61,6 @@ impl VfioDevice {
             self.reason.store(Some(Arc::new(reason.to_owned())));
         }
         let opened = self.opened.swap(None)?;
-        self.on.store(0, Ordering::Release);
         self.unwatch();
         Some(opened)
     }
@@ -77,7 +77,7 @@ impl VfioDevice {
         while Arc::strong_count(&opened) > 1 || !self.mappings.blank() {
             sleep(nap);
             nap = (nap * 2).min(LONGEST_NAP);
-            if !told && start.elapsed() > PATIENCE {
+            if !told && start.elapsed() > TELL_AFTER {
                 told = true;
                 self.observer
                     .warn("it is still mapped or in use: the host waits for it");
@@ -120,7 +120,7 @@ impl VfioDevice {
         }
         let opened = self
             .vfio
-            .open_device(&found)
+            .open_device(&found, by.min(Deadline::after(PATIENCE)))
             .map_err(|error| still(error.to_string()))?;
         let facts = Facts::ask(&self.vfio, &self.name, &opened)
             .map_err(|error| still(error.to_string()))?;

@@ -4,10 +4,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use tracing::warn;
 
 use super::address_space::AddressSpace;
+use super::interrupts;
+use crate::client::IrqType;
 
 /// Is told which files of VFIO belong to the machine: KVM's VFIO device.
 pub trait Assignment: Send + Sync {
@@ -52,9 +55,30 @@ pub(super) enum Hold {
 pub(super) struct Opened {
     pub(super) file: File,
     pub(super) hold: Hold,
+    /// Interrupt types that are on, a bit each. They go with the file: one that is opened anew has none.
+    on: AtomicU8,
 }
 
 impl Opened {
+    pub(super) fn new(file: File, hold: Hold) -> Self {
+        Self {
+            file,
+            hold,
+            on: AtomicU8::new(0),
+        }
+    }
+
+    pub(super) fn is_on(&self, irq: IrqType) -> bool {
+        self.on.load(Ordering::Acquire) & bit(irq) != 0
+    }
+
+    pub(super) fn note(&self, irq: IrqType, on: bool) {
+        match on {
+            true => self.on.fetch_or(bit(irq), Ordering::AcqRel),
+            false => self.on.fetch_and(!bit(irq), Ordering::AcqRel),
+        };
+    }
+
     /// Its group, where it is held by that.
     pub(super) fn group(&self) -> Option<&Arc<Group>> {
         match &self.hold {
@@ -70,6 +94,10 @@ impl Drop for Opened {
             forget(assignment.as_ref(), self.file.as_fd());
         }
     }
+}
+
+fn bit(irq: IrqType) -> u8 {
+    1 << interrupts::index(irq)
 }
 
 fn forget(assignment: Option<&Arc<dyn Assignment>>, file: BorrowedFd<'_>) {

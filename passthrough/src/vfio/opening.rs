@@ -1,12 +1,14 @@
 //! Opening a device: by its group in a container, or by its own node through iommufd.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, Weak};
+use std::thread::sleep;
+use std::time::Duration;
 
+use devices::lifecycle::Deadline;
 use tracing::info;
 use vfio_bindings::bindings::vfio::{
     VFIO_API_VERSION, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU, vfio_group_status,
@@ -19,9 +21,19 @@ use super::opened::{Group, Hold, Opened};
 use super::sysfs::HostDevice;
 use super::{IommuBackend, Vfio};
 
+/// How long a device may be in the hands of others for a moment: somebody resets it, or changes its driver. The kernel
+/// puts whoever opens it off meanwhile.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+const FIRST_NAP: Duration = Duration::from_millis(1);
+const LONGEST_NAP: Duration = Duration::from_millis(50);
+
 impl Vfio {
-    /// Opens the device, after its driver and its group were looked at.
-    pub(super) fn open_device(&self, device: &HostDevice) -> Result<Opened, OpenError> {
+    /// Opens the device, after its driver and its group were looked at. Does not try beyond `by`.
+    pub(super) fn open_device(
+        &self,
+        device: &HostDevice,
+        by: Deadline,
+    ) -> Result<Opened, OpenError> {
         let number = self.roots.check(device)?;
         let name = device.path.to_string();
         let iommu = self.roots.dev.join("iommu");
@@ -36,27 +48,22 @@ impl Vfio {
             })?),
         };
         match node {
-            Some(node) => self.open_node(&name, node, &iommu),
-            None => self.open_in_group(&name, number),
+            Some(node) => self.open_node(&name, node, &iommu, by),
+            None => self.open_in_group(&name, number, by),
         }
     }
 
-    fn open_in_group(&self, device: &str, number: u32) -> Result<Opened, OpenError> {
-        let group = self.group(device, number)?;
+    fn open_in_group(&self, device: &str, number: u32, by: Deadline) -> Result<Opened, OpenError> {
+        let group = self.group(device, number, by)?;
         let name = CString::new(device)
             .map_err(|error| OpenError::refused(device, "opening it", error.into()))?;
-        let file = self
-            .ioctls
-            .device(group.file.as_fd(), &name)
+        let file = until_taken(by, || self.ioctls.device(group.file.as_fd(), &name))
             .map_err(|error| OpenError::opening(device, &node_of(number), error))?;
-        Ok(Opened {
-            file,
-            hold: Hold::Group(group),
-        })
+        Ok(Opened::new(file, Hold::Group(group)))
     }
 
     /// The group, in the machine's container.
-    fn group(&self, device: &str, number: u32) -> Result<Arc<Group>, OpenError> {
+    fn group(&self, device: &str, number: u32, by: Deadline) -> Result<Arc<Group>, OpenError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(group) = self
             .groups()
@@ -66,8 +73,8 @@ impl Vfio {
             return Ok(group);
         }
         let path = self.roots.dev.join("vfio").join(number.to_string());
-        let file =
-            open(&path).map_err(|error| OpenError::opening(device, &node_of(number), error))?;
+        let file = until_taken(by, || self.ioctls.open(&path))
+            .map_err(|error| OpenError::opening(device, &node_of(number), error))?;
         let mut status = vfio_group_status::default();
         let doing = "asking for its IOMMU group's state";
         self.ask(
@@ -123,7 +130,9 @@ impl Vfio {
     }
 
     fn container(&self, device: &str) -> Result<AddressSpace, OpenError> {
-        let file = open(&self.roots.dev.join("vfio/vfio"))
+        let file = self
+            .ioctls
+            .open(&self.roots.dev.join("vfio/vfio"))
             .map_err(|error| OpenError::opening(device, "/dev/vfio/vfio", error))?;
         let version = self.ask(
             device,
@@ -152,7 +161,13 @@ impl Vfio {
         Ok(AddressSpace::container(self.ioctls.clone(), file))
     }
 
-    fn open_node(&self, device: &str, node: &Path, iommu: &Path) -> Result<Opened, OpenError> {
+    fn open_node(
+        &self,
+        device: &str,
+        node: &Path,
+        iommu: &Path,
+        by: Deadline,
+    ) -> Result<Opened, OpenError> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let existing = self.shared().space.upgrade();
         // The first one maps guest memory, and the others wait for that; they open their devices side by side.
@@ -162,30 +177,27 @@ impl Vfio {
             None => Arc::new(self.iommufd(device, iommu)?),
         };
         let shown = node.display().to_string();
-        let file = open(node).map_err(|error| OpenError::opening(device, &shown, error))?;
+        let file = until_taken(by, || self.ioctls.open(node))
+            .map_err(|error| OpenError::opening(device, &shown, error))?;
         self.assign(device, file.as_fd())?;
-        let opened = Opened {
-            file,
-            hold: Hold::Own {
-                assignment: self.host.assignment.clone(),
-                _space: space.clone(),
-            },
+        let hold = Hold::Own {
+            assignment: self.host.assignment.clone(),
+            _space: space.clone(),
         };
-        let bound = self
-            .ioctls
-            .call(opened.file.as_fd(), Request::BindIommufd(space.as_fd()));
-        if let Err(error) = bound {
+        let opened = Opened::new(file, hold);
+        let bind = || {
+            let request = Request::BindIommufd(space.as_fd());
+            self.ioctls.call(opened.file.as_fd(), request)
+        };
+        until_taken(by, bind).map_err(|error| match error.raw_os_error() {
             // What the kernel answers where the device is open already.
-            let busy = matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINVAL));
-            return Err(if busy {
-                OpenError::Busy {
-                    device: device.to_owned(),
-                    node: shown,
-                }
-            } else {
-                OpenError::refused(device, "binding it to iommufd", error)
-            });
-        }
+            Some(libc::EBUSY | libc::EINVAL) => OpenError::Busy {
+                device: device.to_owned(),
+                node: shown,
+            },
+            Some(libc::EAGAIN) => OpenError::opening(device, &shown, error),
+            _ => OpenError::refused(device, "binding it to iommufd", error),
+        })?;
         if let Some(ioas) = space.ioas() {
             let request = Request::Attach { ioas };
             self.ask(
@@ -203,7 +215,10 @@ impl Vfio {
     }
 
     fn iommufd(&self, device: &str, iommu: &Path) -> Result<AddressSpace, OpenError> {
-        let file = open(iommu).map_err(|error| OpenError::opening(device, "/dev/iommu", error))?;
+        let file = self
+            .ioctls
+            .open(iommu)
+            .map_err(|error| OpenError::opening(device, "/dev/iommu", error))?;
         AddressSpace::iommufd(self.ioctls.clone(), file)
             .map_err(|error| OpenError::refused(device, "asking for an address space", error))
     }
@@ -261,6 +276,15 @@ fn node_of(group: u32) -> String {
     format!("/dev/vfio/{group}")
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(path)
+/// Asks again as long as the kernel puts it off, once at least, and not beyond `by`.
+fn until_taken<T>(by: Deadline, mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut nap = FIRST_NAP;
+    loop {
+        match ask() {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && by.remaining() > nap => {}
+            ended => return ended,
+        }
+        sleep(nap);
+        nap = (nap * 2).min(LONGEST_NAP);
+    }
 }

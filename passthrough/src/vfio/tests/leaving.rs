@@ -115,6 +115,26 @@ fn a_device_comes_back_once_it_is_bound_to_vfio_again() {
 }
 
 #[test]
+fn interrupts_that_were_connected_while_it_left_are_off_when_it_is_back() {
+    let scene = Scene::with(&[("0000:01:00.0", 7)]);
+    let device = scene.open("0000:01:00.0").unwrap();
+    let before = scene.script.count("SetIrqs");
+    let release = scene.script.hang("SetIrqs");
+    std::thread::scope(|scope| {
+        let connecting = scope.spawn(|| device.connect(IrqType::Msix, 0, &[None]));
+        wait_until("connecting", || scene.script.count("SetIrqs") > before);
+        device.leave("it was unplugged");
+        drop(release);
+        let _ = connecting.join();
+    });
+    wait_until("closed", || scene.script.open_devices() == 0);
+    device.revive(soon()).unwrap();
+    scene.script.irqs();
+    device.connect(IrqType::Msix, 1, &[None]).unwrap();
+    assert_eq!(scene.script.irqs()[0][2..4], [0, 4]);
+}
+
+#[test]
 fn another_device_in_its_place_does_not_come_back() {
     let scene = Scene::with(&[("0000:01:00.0", 7)]);
     let device = scene.open("0000:01:00.0").unwrap();

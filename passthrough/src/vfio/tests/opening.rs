@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use devices::lifecycle::Deadline;
+
 use super::*;
 use crate::client::{Client, IrqType, region};
 use crate::vfio::DmaTally;
@@ -95,6 +97,56 @@ fn a_device_in_use_comes_with_the_command_that_finds_who_uses_it() {
     // Nothing is left of what failed.
     assert_eq!(scene.script.assigned(), ["+7", "-7"]);
     scene.open("0000:01:00.0").unwrap();
+}
+
+#[test]
+fn an_opening_that_is_put_off_is_tried_again() {
+    for (node, call) in [
+        (false, "Open"),
+        (false, "Device"),
+        (true, "Open"),
+        (true, "BindIommufd"),
+    ] {
+        let scene = Scene::with(&[("0000:01:00.0", 7)]);
+        if node {
+            scene.host.node("0000:01:00.0", "vfio0");
+            let node = scene.host.roots().dev.join("vfio/devices/vfio0");
+            fs::write(node, [0; 0x100]).unwrap();
+            // The first node of all is that of iommufd, which nobody resets.
+            if call == "Open" {
+                scene.script.fail(call, &[0]);
+            }
+        }
+        scene.script.fail(call, &[libc::EAGAIN, libc::EAGAIN]);
+        let device = scene.open("0000:01:00.0").unwrap();
+        assert_eq!(device.gone(), None);
+        assert!(scene.script.count(call) >= 3, "{call}");
+    }
+}
+
+#[test]
+fn an_opening_that_is_put_off_for_long_is_an_error_that_says_so() {
+    for (node, call) in [(false, "Device"), (true, "BindIommufd")] {
+        let scene = Scene::with(&[("0000:01:00.0", 7)]);
+        if node {
+            scene.host.node("0000:01:00.0", "vfio0");
+        }
+        scene.script.fail(call, &[libc::EAGAIN; 1000]);
+        let path = HostPath::parse("0000:01:00.0").unwrap();
+        let by = Deadline::after(Duration::from_millis(20));
+        let error = scene.vfio.open_by(&path, Arc::<Notes>::default(), by);
+        let text = error.err().unwrap().to_string();
+        assert!(text.contains("puts its opening off"), "{text}");
+        let shown = if node {
+            "vfio/devices/vfio0"
+        } else {
+            "/dev/vfio/7"
+        };
+        assert!(text.contains(shown), "{text}");
+        // More often than once, and not for ever.
+        let tries = scene.script.count(call);
+        assert!((2..1000).contains(&tries), "{tries}");
+    }
 }
 
 #[test]

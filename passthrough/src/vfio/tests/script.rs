@@ -5,14 +5,14 @@ use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex};
 
 use vfio_bindings::bindings::vfio::*;
 
 use super::{Host, LONG};
-use crate::vfio::ioctls::{Ioctls, IovaRange, Record, Request};
+use crate::vfio::ioctls::{Ioctls, IovaRange, Kernel, Record, Request};
 use crate::vfio::{Assignment, HostPath};
 
 /// Where the regions are in a device's file.
@@ -239,6 +239,11 @@ impl Ioctls for Script {
             _ => {}
         }
         Ok(number)
+    }
+
+    fn open(&self, node: &Path) -> io::Result<File> {
+        self.take_fault("Open")?;
+        Kernel.open(node)
     }
 
     fn device(&self, _group: BorrowedFd<'_>, name: &CStr) -> io::Result<File> {
