@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use tracing::debug;
 use vm_memory::GuestAddress;
 
 use super::bridge::Windows;
@@ -176,7 +177,10 @@ impl Computation<'_> {
         for node in bus.nodes() {
             if reachable && !node.is_quarantined() {
                 for bar in node.function().decoded_bars() {
-                    self.place(node.function(), &bar, above);
+                    if let Err(why) = self.place(node.function(), &bar, above) {
+                        let (id, at) = (node.id(), format_args!("{:#x}", bar.base));
+                        debug!(id, bar = bar.bar, at, "the guest does not see a BAR: {why}");
+                    }
                 }
             }
             self.number += 1;
@@ -191,33 +195,38 @@ impl Computation<'_> {
         }
     }
 
-    fn place(&mut self, function: &Arc<dyn PciFunction>, bar: &BarRange, above: &[Windows]) {
-        let Some(range) = bar
+    /// Places a BAR, or says why it is not seen.
+    fn place(
+        &mut self,
+        function: &Arc<dyn PciFunction>,
+        bar: &BarRange,
+        above: &[Windows],
+    ) -> Result<(), &'static str> {
+        let last = bar
             .size
             .checked_sub(1)
-            .and_then(|extent| bar.base.checked_add(extent))
-            .map(|last| bar.base..=last)
-        else {
-            return;
+            .and_then(|extent| bar.base.checked_add(extent));
+        let range = bar.base..=last.ok_or("it is beyond all addresses")?;
+        let holds = |window: &RangeInclusive<u64>| {
+            window.start() <= range.start() && range.end() <= window.end()
         };
-        let hosted = self
-            .host_windows
-            .iter()
-            .any(|window| window.start() <= range.start() && range.end() <= window.end());
-        let neighbour = self.placed.range(..=*range.end()).next_back();
-        let taken = neighbour.is_some_and(|(_, other)| other.range.end() >= range.start());
-        if hosted && !taken && above.iter().all(|windows| windows.forward(&range)) {
-            let key = (self.number, bar.bar);
-            let function = function.clone();
-            self.placed.insert(
-                *range.start(),
-                Placed {
-                    range,
-                    key,
-                    function,
-                },
-            );
+        if !self.host_windows.iter().any(holds) {
+            return Err("it is in no window of the host bridge");
         }
+        if !above.iter().all(|windows| windows.forward(&range)) {
+            return Err("a bridge above does not forward it");
+        }
+        let neighbour = self.placed.range(..=*range.end()).next_back();
+        if neighbour.is_some_and(|(_, other)| other.range.end() >= range.start()) {
+            return Err("another BAR is there");
+        }
+        let placed = Placed {
+            key: (self.number, bar.bar),
+            function: function.clone(),
+            range,
+        };
+        self.placed.insert(*placed.range.start(), placed);
+        Ok(())
     }
 }
 
