@@ -22,6 +22,8 @@ struct Window {
     offset: u64,
     memory: Arc<MmapRegion>,
     slot: Option<MapSlot>,
+    /// Given up, but the machine does not take it out of the guest: it is not put into it again.
+    is_retired: bool,
 }
 
 /// See the module's header.
@@ -47,7 +49,8 @@ impl Windows {
         let mut windows = locked(&self.windows);
         for window in windows.iter_mut().filter(|window| window.bar == bar) {
             self.take_out(window);
-            if let Some(at) = at.filter(|_| window.slot.is_none()) {
+            let is_free = window.slot.is_none() && !window.is_retired;
+            if let Some(at) = at.filter(|_| is_free) {
                 let at = GuestAddress(at.0 + window.offset);
                 match self.mapper.map(at, &window.memory) {
                     Ok(slot) => window.slot = Some(slot),
@@ -62,6 +65,8 @@ impl Windows {
                 }
             }
         }
+        // The host may wait for what is mapped of a device.
+        windows.retain(|window| window.slot.is_some() || !window.is_retired);
     }
 
     /// Takes all out of the guest.
@@ -82,6 +87,7 @@ impl Windows {
         let mut windows = locked(&self.windows);
         for window in windows.iter_mut() {
             self.take_out(window);
+            window.is_retired = true;
         }
         // One that the guest still has stays mapped.
         windows.retain(|window| window.slot.is_some());
@@ -123,6 +129,7 @@ fn map(client: &dyn Client, layout: &Layout) -> Vec<Window> {
                     offset: area.offset,
                     memory,
                     slot: None,
+                    is_retired: false,
                 }),
                 Err(why) => refused = Some((index, why)),
             }

@@ -217,3 +217,26 @@ fn a_mapping_that_the_machine_does_not_take_away_stays_the_only_one() {
     bench.function.release();
     assert_eq!(bench.mapper.now(), []);
 }
+
+/// What is mapped of a device that was gone is nothing by now.
+#[test]
+fn a_mapping_that_was_given_up_is_never_put_into_the_guest_again() {
+    let bench = Bench::new();
+    let root = root(&bench);
+    program(&root, BAR0);
+    bench.mapper.keeps.store(true, Ordering::Relaxed);
+    bench.device.set_gone(true);
+    let by = Deadline::after(std::time::Duration::from_secs(20));
+    let ended = bench.function.shut_down(by, &mut Phases::default());
+    ended.unwrap();
+    root.reset();
+    assert_eq!(bench.mapper.now(), [(BAR3, 0x1_0000), (BAR0, 0x2000)]);
+    bench.mapper.keeps.store(false, Ordering::Relaxed);
+    program(&root, BAR0);
+    let anew = [(BAR3, 0x1_0000), (BAR0, 0x2000)];
+    assert_eq!(bench.mapper.now(), anew);
+    let calls = bench.mapper.take_calls();
+    let puts = calls.iter().filter(|call| matches!(call, Mapped::At(..)));
+    assert_eq!(puts.count(), 4, "each once of either device: {calls:x?}");
+    assert_eq!(bench.device.maps.load(Ordering::Relaxed), 4);
+}

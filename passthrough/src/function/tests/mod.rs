@@ -11,6 +11,7 @@ mod machine;
 mod masked;
 mod msi;
 mod observed;
+mod placed;
 mod refused;
 mod resets;
 mod without_own_reset;
