@@ -110,7 +110,10 @@ impl AddressSpace {
                 tally.maps += 1;
                 self.ioctls
                     .call(self.file.as_fd(), request)
-                    .map_err(|error| OpenError::mapping(device, iova, total, error))?;
+                    .map_err(|error| {
+                        let limit = self.ioctls.locked_memory_limit();
+                        OpenError::mapping(device, iova, total, limit, error)
+                    })?;
                 tally.ranges += 1;
                 tally.bytes += size;
                 offset += size;

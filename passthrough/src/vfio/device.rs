@@ -2,8 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
@@ -38,12 +37,14 @@ pub struct VfioDevice {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) regions: Vec<Placed>,
     /// INTx, MSI, MSI-X.
-    irqs: [u32; 3],
+    pub(super) irqs: [u32; 3],
     pub(super) opened: ArcSwapOption<Opened>,
     /// Why it is gone.
     pub(super) reason: ArcSwapOption<String>,
     /// It cannot write to memory any more.
     pub(super) quiet: AtomicBool,
+    /// Files of it that are about to be closed.
+    pub(super) closing: AtomicU32,
     pub(super) method: ResetMethod,
     pub(super) mappings: Mappings,
     /// What the alarms of this device are known by.
@@ -71,6 +72,7 @@ impl VfioDevice {
             opened: ArcSwapOption::from_pointee(opened),
             reason: ArcSwapOption::empty(),
             quiet: AtomicBool::new(false),
+            closing: AtomicU32::new(0),
             method,
             mappings: Mappings::default(),
             alarms: Mutex::default(),
@@ -102,6 +104,19 @@ impl VfioDevice {
             device: self.name.clone(),
             doing: doing.into(),
             source,
+        }
+    }
+
+    /// What a call failed with. Where the kernel has no device behind the file any more, that is the end of it.
+    pub(super) fn failed(&self, doing: impl Into<String>, source: io::Error) -> ClientError {
+        if source.raw_os_error() != Some(libc::ENODEV) {
+            return self.refused(doing, source);
+        }
+        let doing = doing.into();
+        self.leave(&format!("it is not there any more: {doing}: {source}"));
+        ClientError::Gone {
+            device: self.name.clone(),
+            reason: self.gone().unwrap_or(doing),
         }
     }
 
@@ -162,8 +177,8 @@ impl Client for VfioDevice {
     fn read(&self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), ClientError> {
         let opened = self.opened()?;
         self.place(region, offset, data.len())
-            .and_then(|at| opened.file.read_exact_at(data, at))
-            .map_err(|error| self.refused(format!("reading region {region} at {offset:#x}"), error))
+            .and_then(|at| self.vfio.ioctls.read(&opened.file, at, data))
+            .map_err(|error| self.failed(format!("reading region {region} at {offset:#x}"), error))
     }
 
     fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
@@ -172,8 +187,8 @@ impl Client for VfioDevice {
             self.started();
         }
         self.place(region, offset, data.len())
-            .and_then(|at| opened.file.write_all_at(data, at))
-            .map_err(|error| self.refused(format!("writing region {region} at {offset:#x}"), error))
+            .and_then(|at| self.vfio.ioctls.write(&opened.file, at, data))
+            .map_err(|error| self.failed(format!("writing region {region} at {offset:#x}"), error))
     }
 
     fn map(&self, region: u32, area: Area) -> io::Result<Arc<MmapRegion>> {
@@ -211,7 +226,7 @@ impl Client for VfioDevice {
             interrupts::signal(index, 0, &every)
         };
         self.set_irqs(&opened, &record)
-            .map_err(|error| self.refused(doing(), error))?;
+            .map_err(|error| self.failed(doing(), error))?;
         opened.note(irq, true);
         self.started();
         Ok(())
@@ -229,7 +244,7 @@ impl Client for VfioDevice {
             return Ok(());
         };
         self.set_irqs(&opened, &interrupts::off(interrupts::index(irq)))
-            .map_err(|error| self.refused(format!("turning {irq:?} interrupts off"), error))?;
+            .map_err(|error| self.failed(format!("turning {irq:?} interrupts off"), error))?;
         opened.note(irq, false);
         Ok(())
     }
@@ -246,7 +261,7 @@ impl Client for VfioDevice {
             "unmasking its pin"
         };
         self.set_irqs(&opened, &interrupts::mask_pin(masked))
-            .map_err(|error| self.refused(doing, error))
+            .map_err(|error| self.failed(doing, error))
     }
 
     fn unmask_pin_by(&self, event: Option<&Arc<EventFd>>) -> Result<(), ClientError> {
@@ -256,7 +271,7 @@ impl Client for VfioDevice {
         }
         let descriptor = event.map_or(interrupts::NONE, |event| event.as_raw_fd());
         self.set_irqs(&opened, &interrupts::unmask_pin_by(descriptor))
-            .map_err(|error| self.refused("having its pin unmasked by a signal", error))
+            .map_err(|error| self.failed("having its pin unmasked by a signal", error))
     }
 
     fn io_events(&self, _region: u32) -> Vec<IoEvent> {

@@ -2,8 +2,6 @@
 
 use std::io;
 
-use rustix::process::{Resource, getrlimit};
-
 /// Why a device could not be opened. Each names the device, the reason, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -87,12 +85,12 @@ pub enum OpenError {
         node: String,
     },
     /// Guest memory cannot be locked.
-    #[error("{device}: locking {needed_mib} MiB of guest memory for DMA: {reason}")]
+    #[error("{device}: locking guest memory for DMA, {needed} bytes: {reason}")]
     LockedMemory {
         /// The device.
         device: String,
-        /// What is to be locked.
-        needed_mib: u64,
+        /// What is to be locked, in bytes.
+        needed: u64,
         /// Why not, and what to do.
         reason: String,
     },
@@ -163,16 +161,22 @@ impl OpenError {
         }
     }
 
-    /// What mapping guest memory for DMA failed with.
-    pub(super) fn mapping(device: &str, address: u64, needed: u64, source: io::Error) -> Self {
+    /// What mapping guest memory for DMA failed with, where the process may lock `limit` bytes.
+    pub(super) fn mapping(
+        device: &str,
+        address: u64,
+        needed: u64,
+        limit: Option<u64>,
+        source: io::Error,
+    ) -> Self {
         if source.raw_os_error() != Some(libc::ENOMEM) {
             let doing = format!("mapping guest memory at {address:#x} for DMA");
             return Self::refused(device, doing, source);
         }
         Self::LockedMemory {
             device: device.to_owned(),
-            needed_mib: needed.div_ceil(1 << 20),
-            reason: locked_memory(getrlimit(Resource::Memlock).current, needed),
+            needed,
+            reason: locked_memory(limit, needed),
         }
     }
 }

@@ -56,4 +56,40 @@ impl Facts {
                 .collect(),
         })
     }
+
+    /// What is otherwise than when the device was opened first, for a user; none if nothing is.
+    pub(super) fn difference(&self, regions: &[Placed], irqs: [u32; 3]) -> Option<String> {
+        let places = regions.iter().zip(&self.regions).zip(PLACES);
+        for ((before, now), place) in places {
+            let (had, has) = (before.region.size, now.region.size);
+            if had != has {
+                return Some(format!("its {place} has {has} bytes, and had {had}"));
+            }
+            if before != now {
+                return Some(format!(
+                    "its {place} is read, written or mapped otherwise than before"
+                ));
+            }
+        }
+        let types = irqs
+            .into_iter()
+            .zip(self.irqs)
+            .zip(["INTx", "MSI", "MSI-X"]);
+        let mut other = types.filter(|((had, has), _)| had != has);
+        other
+            .next()
+            .map(|((had, has), name)| format!("it has {has} interrupts of {name}, and had {had}"))
+    }
 }
+
+/// What the regions are called, in VFIO's order.
+const PLACES: [&str; regions::COUNT as usize] = [
+    "BAR 0",
+    "BAR 1",
+    "BAR 2",
+    "BAR 3",
+    "BAR 4",
+    "BAR 5",
+    "expansion ROM",
+    "configuration space",
+];

@@ -1,12 +1,15 @@
-//! What the kernel is asked for: one trait for the ioctls of VFIO and of iommufd. Tests put one of their own before
+//! What the kernel is asked for: one trait for the ioctls of VFIO and of iommufd, and for what else is done with
+//! their files. Tests put one of their own before
 //! [`Kernel`], so that calls fail or take their time as they want them to.
 
 use std::ffi::CStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::process::{Resource, getrlimit};
 use vfio_bindings::bindings::vfio::{
     vfio_device_info, vfio_group_status, vfio_iommu_type1_info_cap_iova_range, vfio_irq_info,
 };
@@ -107,6 +110,27 @@ pub trait Ioctls: Send + Sync {
     /// The kernel's, as it gave it.
     fn open(&self, node: &Path) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).open(node)
+    }
+
+    /// Reads all of `data` from `at` on in a device's file.
+    ///
+    /// # Errors
+    /// The kernel's, as it gave it.
+    fn read(&self, file: &File, at: u64, data: &mut [u8]) -> io::Result<()> {
+        file.read_exact_at(data, at)
+    }
+
+    /// Writes all of `data` from `at` on to a device's file.
+    ///
+    /// # Errors
+    /// The kernel's, as it gave it.
+    fn write(&self, file: &File, at: u64, data: &[u8]) -> io::Result<()> {
+        file.write_all_at(data, at)
+    }
+
+    /// How much memory the process may lock, in bytes; none is no limit.
+    fn locked_memory_limit(&self) -> Option<u64> {
+        getrlimit(Resource::Memlock).current
     }
 
     /// `VFIO_GROUP_GET_DEVICE_FD`: opens the device `name` of a group.

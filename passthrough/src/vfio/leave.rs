@@ -1,7 +1,6 @@
 //! The end of a device: taken back by the host, or given back to it; and its return.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, sleep};
@@ -16,6 +15,7 @@ use super::facts::Facts;
 use super::opened::Opened;
 use super::opening::PATIENCE;
 use super::reset::ResetMethod;
+use super::sysfs::HostDevice;
 use crate::client::{Client, ClientError, region};
 
 /// How long a device's users are waited for before somebody is told.
@@ -42,6 +42,7 @@ impl VfioDevice {
             .spawn(move || device.close_when_unused(opened));
         if let Err(error) = closing {
             warn!(device = self.name, "no thread to close it: {error}");
+            self.closing.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -51,17 +52,25 @@ impl VfioDevice {
             self.mappings.blank();
             drop(opened);
             self.quiet.store(true, Ordering::Release);
+            self.closing.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    /// Takes the device's file away from whoever calls from now on. None if that was done before.
+    /// Takes the device's file away from whoever calls from now on, and leaves it to the caller, who counts it as
+    /// closed. None if that was done before.
     fn part(&self, reason: &str) -> Option<Arc<Opened>> {
         // Before the file goes, so that nobody finds neither.
         if self.reason.load().is_none() {
             self.reason.store(Some(Arc::new(reason.to_owned())));
         }
-        let opened = self.opened.swap(None)?;
+        // And before that, so that nobody opens it anew in between.
+        self.closing.fetch_add(1, Ordering::AcqRel);
+        let Some(opened) = self.opened.swap(None) else {
+            self.closing.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        };
         self.unwatch();
+        self.abandon_reset();
         Some(opened)
     }
 
@@ -85,16 +94,32 @@ impl VfioDevice {
         }
         drop(opened);
         self.quiet.store(true, Ordering::Release);
+        self.closing.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Waits until what it had of the host is closed, and says whether it is. Opened before that, it would be blanked
+    /// and called quiet by the one that closes it.
+    fn is_closed(&self, by: Deadline) -> bool {
+        let mut nap = FIRST_NAP;
+        while self.closing.load(Ordering::Acquire) > 0 {
+            if by.remaining() < nap {
+                return false;
+            }
+            sleep(nap);
+            nap = (nap * 2).min(LONGEST_NAP);
+        }
+        true
     }
 
     /// Turns bus mastering off, and says whether it is.
     fn end_dma(&self, opened: &Opened) -> io::Result<bool> {
         let at = self.regions[region::CONFIG as usize].at + COMMAND;
+        let (ioctls, file) = (&self.vfio.ioctls, &opened.file);
         let mut command = [0; 2];
-        opened.file.read_exact_at(&mut command, at)?;
+        ioctls.read(file, at, &mut command)?;
         let off = u16::from_le_bytes(command) & !COMMAND_BUS_MASTER;
-        opened.file.write_all_at(&off.to_le_bytes(), at)?;
-        opened.file.read_exact_at(&mut command, at)?;
+        ioctls.write(file, at, &off.to_le_bytes())?;
+        ioctls.read(file, at, &mut command)?;
         Ok(u16::from_le_bytes(command) & COMMAND_BUS_MASTER == 0)
     }
 
@@ -110,27 +135,35 @@ impl VfioDevice {
         if reason == RELEASED || by.remaining().is_zero() {
             return Err(still("it is not opened anew".to_owned()));
         }
+        let by = by.min(Deadline::after(PATIENCE));
+        if !self.is_closed(by) {
+            return Err(still("it is still in use, and not closed yet".to_owned()));
+        }
         let found = self
             .vfio
             .roots
             .look_up(self.found.path)
             .map_err(|error| still(error.to_string()))?;
-        if (found.vendor, found.device) != (self.found.vendor, self.found.device) {
-            return Err(still("another device is in its place".to_owned()));
+        let kind = |device: &HostDevice| (device.vendor, device.device, device.class);
+        if kind(&found) != kind(&self.found) {
+            let named =
+                |(vendor, device, class)| format!("{vendor:04x}:{device:04x} of class {class:06x}");
+            return Err(still(format!(
+                "another device is in its place: {}, which was {}",
+                named(kind(&found)),
+                named(kind(&self.found))
+            )));
         }
         let opened = self
             .vfio
-            .open_device(&found, by.min(Deadline::after(PATIENCE)))
+            .open_device(&found, by)
             .map_err(|error| still(error.to_string()))?;
         let facts = Facts::ask(&self.vfio, &self.name, &opened)
             .map_err(|error| still(error.to_string()))?;
-        let regions = |regions: &[super::regions::Placed]| -> Vec<_> {
-            regions.iter().map(|placed| placed.region.clone()).collect()
-        };
-        if regions(&facts.regions) != regions(&self.regions) {
-            return Err(still(
-                "the device in its place has other regions".to_owned(),
-            ));
+        if let Some(difference) = facts.difference(&self.regions, self.irqs) {
+            return Err(still(format!(
+                "it came back as another device: {difference}; make the machine anew to have it"
+            )));
         }
         if let ResetMethod::Own = self.method
             && let Ok(ResetMethod::Shared(_)) = self.vfio.reset_method(&found, facts.flags, &opened)

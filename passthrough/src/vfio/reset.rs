@@ -157,7 +157,7 @@ impl VfioDevice {
             ResetMethod::Shared(_) => Ok(()),
         };
         let put_off = matches!(&own, Err(error) if error.raw_os_error() == Some(libc::EAGAIN));
-        let mut ended = own.map_err(|error| self.refused("reset", error));
+        let mut ended = own.map_err(|error| self.failed("reset", error));
         if put_off {
             return ended;
         }
@@ -213,12 +213,19 @@ impl VfioDevice {
     /// Its guest uses it again: it is at rest no more, and its place in the next hot reset is open.
     pub(super) fn started(&self) {
         for set in self.vfio.sets_with(self.found.path) {
-            if set.started(self.found.path) {
+            if set.leave(self.found.path) {
                 self.observer.warn(&format!(
                     "it goes on without its reset: not all of {} came to theirs",
                     set.set.name
                 ));
             }
+        }
+    }
+
+    /// It is gone: nobody waits for it, nor does it.
+    pub(super) fn abandon_reset(&self) {
+        for set in self.vfio.sets_with(self.found.path) {
+            set.leave(self.found.path);
         }
     }
 

@@ -132,8 +132,9 @@ impl SharedReset {
         }
     }
 
-    /// Its guest uses `path` again. Says whether it does so without the reset that it came for.
-    pub(in crate::vfio) fn started(&self, path: HostPath) -> bool {
+    /// `path` is at rest no more: its guest uses it again, or it is gone. Says whether that is so without the reset that
+    /// it came for.
+    pub(in crate::vfio) fn leave(&self, path: HostPath) -> bool {
         let mut round = self.round();
         round.at_rest.remove(&path);
         round.waiting.remove(&path)

@@ -5,12 +5,16 @@ mod interrupts;
 mod leaving;
 mod opening;
 mod resets;
+mod returning;
 mod script;
 mod sets;
+mod vanishing;
 
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::thread::yield_now;
+use std::time::{Duration, Instant};
 
+use devices::lifecycle::Deadline;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::{HostPath, IommuBackend, OpenError, Vfio, VfioDevice, VfioHost};
@@ -19,6 +23,18 @@ use host::Host;
 use script::Script;
 
 const LONG: Duration = Duration::from_secs(20);
+
+fn soon() -> Deadline {
+    Deadline::after(LONG)
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < LONG, "not {what}");
+        yield_now();
+    }
+}
 
 /// A machine's VFIO on a host of its own.
 struct Scene {

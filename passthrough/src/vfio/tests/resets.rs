@@ -2,14 +2,8 @@
 
 use std::thread;
 
-use devices::lifecycle::Deadline;
-
 use super::*;
 use crate::client::{Client, ClientError, region};
-
-fn soon() -> Deadline {
-    Deadline::after(LONG)
-}
 
 #[test]
 fn a_reset_that_is_put_off_is_asked_for_once_each_time() {

@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex};
 
@@ -28,8 +29,18 @@ pub(super) struct Script {
     pub(super) not_by_itself: Mutex<BTreeSet<HostPath>>,
     /// Functions that are reset with any other, with their groups.
     pub(super) dependents: Mutex<BTreeSet<(u32, HostPath)>>,
+    /// How many interrupts a device has: INTx, MSI, MSI-X, and the host's two.
+    pub(super) interrupts: Mutex<[u32; 5]>,
+    /// Size of BAR 0, in bytes.
+    pub(super) bar_size: AtomicU64,
+    /// BARs cannot be mapped.
+    pub(super) unmappable: AtomicBool,
+    /// What the process may lock, in bytes.
+    pub(super) locked_memory: AtomicU64,
     /// What iommufd and containers reach.
     pub(super) reach: Mutex<Vec<IovaRange>>,
+    /// Nobody is behind devices' files any more, nor to be opened.
+    pub(super) vanished: AtomicBool,
     faults: Mutex<BTreeMap<&'static str, VecDeque<Fault>>>,
     calls: Mutex<Vec<&'static str>>,
     called: Condvar,
@@ -54,10 +65,15 @@ impl Script {
             devices,
             not_by_itself: Mutex::default(),
             dependents: Mutex::default(),
+            interrupts: Mutex::new([1, 8, 4, 1, 1]),
+            bar_size: AtomicU64::new(BAR_SIZE),
+            unmappable: AtomicBool::new(false),
+            locked_memory: AtomicU64::new(u64::MAX),
             reach: Mutex::new(vec![IovaRange {
                 first: 0,
                 last: u64::MAX,
             }]),
+            vanished: AtomicBool::new(false),
             faults: Mutex::default(),
             calls: Mutex::default(),
             called: Condvar::new(),
@@ -159,6 +175,9 @@ impl Script {
         // Whoever waits for the call may make the same one, and is not to meet this one's fault.
         self.calls.lock().unwrap().push(name);
         self.called.notify_all();
+        if self.vanished.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::ENODEV));
+        }
         match fault {
             None => Ok(0),
             Some(Fault::Returns(number)) => Ok(number),
@@ -172,14 +191,15 @@ impl Script {
 
     fn region(&self, record: &mut Record) {
         let (size, at) = match record.u32_at(8) {
-            0 => (BAR_SIZE, BAR_AT),
+            0 => (self.bar_size.load(Ordering::Relaxed), BAR_AT),
             VFIO_PCI_CONFIG_REGION_INDEX => (0x100, CONFIG_AT),
             _ => (0, 0),
         };
-        record.set_u32(
-            4,
-            VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE | VFIO_REGION_INFO_FLAG_MMAP,
-        );
+        let mut flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+        if !self.unmappable.load(Ordering::Relaxed) {
+            flags |= VFIO_REGION_INFO_FLAG_MMAP;
+        }
+        record.set_u32(4, flags);
         record.set_u64(16, size);
         record.set_u64(24, at);
     }
@@ -231,7 +251,9 @@ impl Ioctls for Script {
                 answer.num_irqs = VFIO_PCI_NUM_IRQS;
             }
             Request::RegionInfo(record) => self.region(record),
-            Request::IrqInfo(answer) => answer.count = [1, 8, 4, 1, 1][answer.index as usize],
+            Request::IrqInfo(answer) => {
+                answer.count = self.interrupts.lock().unwrap()[answer.index as usize]
+            }
             Request::SetIrqs(record) => self.set_irqs(record),
             Request::HotResetInfo(record) => self.hot_reset_set(record),
             Request::HotReset(record) => self.hot_resets.lock().unwrap().push(record.u32_at(8)),
@@ -246,6 +268,20 @@ impl Ioctls for Script {
         Kernel.open(node)
     }
 
+    fn read(&self, file: &File, at: u64, data: &mut [u8]) -> io::Result<()> {
+        self.take_fault("Read")?;
+        Kernel.read(file, at, data)
+    }
+
+    fn write(&self, file: &File, at: u64, data: &[u8]) -> io::Result<()> {
+        self.take_fault("Write")?;
+        Kernel.write(file, at, data)
+    }
+
+    fn locked_memory_limit(&self) -> Option<u64> {
+        Some(self.locked_memory.load(Ordering::Relaxed))
+    }
+
     fn device(&self, _group: BorrowedFd<'_>, name: &CStr) -> io::Result<File> {
         self.take_fault("Device")?;
         let registers = self.registers_of(name.to_str().unwrap());
@@ -257,7 +293,8 @@ impl Ioctls for Script {
 }
 
 /// Beginnings of requests that tests ask for, as they are printed.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
+    "DeviceInfo",
     "MapDma",
     "IoasMap",
     "SetContainer",

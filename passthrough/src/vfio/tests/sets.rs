@@ -2,15 +2,9 @@
 
 use std::thread;
 
-use devices::lifecycle::Deadline;
-
 use super::*;
 use crate::client::{Client, ClientError, region};
 use crate::vfio::UnfinishedReset;
-
-fn soon() -> Deadline {
-    Deadline::after(LONG)
-}
 
 const SLOT: &str = "slot 0000:03:00";
 
