@@ -13,6 +13,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::device_manager::passthrough::{DeviceNews, Devices};
 use crate::device_manager::teardown::TeardownRun;
 use crate::vcpu::VcpuMonitor;
+use crate::vmm::Done;
 
 /// Something that the main thread has to deal with.
 pub enum Message {
@@ -47,6 +48,8 @@ pub enum Message {
     },
     /// The teardown that was started has ended.
     TeardownEnded(Box<TeardownRun>),
+    /// A machine has been made or given back.
+    Machine(Done),
 }
 
 /// How many boot markers may wait. A guest that writes them faster than they are dealt with loses some.

@@ -1,6 +1,8 @@
 //! The main thread: it owns the machine, and everything that changes the machine comes to it.
 
 mod rebuild;
+mod sources;
+mod work;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -11,15 +13,15 @@ use api::error::{ApiError, ErrorCode};
 use api::events::{EventKind, EventLog};
 use api::request::{Answer, Reply, Request, Response};
 use api::state::VmmPing;
-use event_manager::{
-    EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps,
-};
+use event_manager::{EventManager, MutEventSubscriber, SubscriberId, SubscriberOps};
 
 use crate::exit;
 use crate::mailbox::{Mailbox, Message};
 use crate::plan;
-use crate::vm::{After, Machine, Next, answer};
-use rebuild::Rebuild;
+use crate::vm::{After, CreateError, Machine, Next, answer};
+use sources::{Signals, Wake};
+pub use work::Done;
+use work::UnderWay;
 
 /// Messages that are dealt with before signals and input are looked at again.
 const MESSAGES_AT_ONCE: usize = 256;
@@ -33,8 +35,10 @@ pub struct Vmm {
     served: bool,
     serial: Option<SubscriberId>,
     exit: Option<u8>,
-    /// The machine that is to be made anew, when the serial port of the one before is closed too.
-    rebuild: Option<Rebuild>,
+    /// A machine is being made or given back; there is none meanwhile.
+    under_way: Option<UnderWay>,
+    /// What is dealt with after that.
+    held: Vec<Message>,
 }
 
 /// What the main thread's event loop calls when a file descriptor is ready.
@@ -50,7 +54,8 @@ impl Vmm {
             served,
             serial: None,
             exit: None,
-            rebuild: None,
+            under_way: None,
+            held: Vec::new(),
         }
     }
 
@@ -63,23 +68,20 @@ impl Vmm {
     ) -> Result<u8, event_manager::Error> {
         let mut manager = EventManager::<Subscriber>::new()?;
         manager.add_subscriber(Box::new(Wake(self.mailbox.clone())));
-        manager.add_subscriber(Box::new(Signals {
-            source: signals,
-            asked: false,
-            mailbox: self.mailbox.clone(),
-        }));
+        manager.add_subscriber(Box::new(Signals::new(signals, self.mailbox.clone())));
         loop {
             for _ in 0..MESSAGES_AT_ONCE {
                 let Some(message) = self.mailbox.take() else {
                     break;
                 };
-                self.handle(message);
+                if let Some(message) = self.hold(message) {
+                    self.handle(message);
+                }
                 if let Some(code) = self.exit {
                     return Ok(code);
                 }
                 // At once: the next message may create a machine that wants what this one's port holds.
                 self.follow_serial(&mut manager);
-                self.end_rebuild();
             }
             self.follow_serial(&mut manager);
             let forever = self.mailbox.is_empty();
@@ -109,7 +111,13 @@ impl Vmm {
                 Next::GoOn
             }
             Message::EndNow => {
+                // Giving it back waits for devices; the kernel does that for a process that has ended.
+                std::mem::forget(self.machine.take());
                 self.exit = Some(exit::ERROR);
+                Next::GoOn
+            }
+            Message::Machine(done) => {
+                self.work_has_ended(done);
                 Next::GoOn
             }
             Message::Device { of, id, news } => {
@@ -129,26 +137,16 @@ impl Vmm {
     fn go(&mut self, next: Next) {
         match next {
             Next::GoOn => {}
-            Next::Failed => {
-                if !self.served {
-                    self.exit = Some(exit::ERROR);
-                }
+            Next::Failed if !self.served => {
+                self.start_giving_back(UnderWay::Exiting(exit::ERROR, Vec::new()));
             }
-            Next::Delete(replies) => {
-                self.machine = None;
-                self.events.push(EventKind::VmDeleted);
-                answer(replies);
-            }
-            Next::Exit(code, replies) => {
-                self.machine = None;
-                self.exit = Some(code);
-                answer(replies);
-            }
+            Next::Failed => {}
+            Next::Delete(replies) => self.start_giving_back(UnderWay::Deleting(replies)),
+            Next::Exit(code, replies) => self.start_giving_back(UnderWay::Exiting(code, replies)),
         }
         let stopped = self.machine.as_ref().is_some_and(Machine::is_stopped);
         if stopped && !self.served {
-            self.machine = None;
-            self.exit.get_or_insert(exit::OFF);
+            self.start_giving_back(UnderWay::Exiting(exit::OFF, Vec::new()));
         }
     }
 }
@@ -175,11 +173,20 @@ impl Vmm {
         let call = request.name();
         let answer = match (request, &mut self.machine) {
             (Request::Ping, _) => Ok(Response::Ping(ping())),
+            (_, None) if let Some(under_way) = &self.under_way => {
+                let reason = format!(
+                    "the machine is {}; ask again when that is done",
+                    under_way.name()
+                );
+                Err(conflict(call, &reason))
+            }
             (Request::Create(_), Some(_)) => Err(conflict(
                 call,
                 "there is a machine already; delete it first (vm.delete)",
             )),
-            (Request::Create(config), None) => self.create(*config),
+            (Request::Create(config), None) => {
+                return self.start_making(*config, UnderWay::Creating(reply));
+            }
             (Request::Shutdown, Some(machine)) => {
                 let next = machine.shut_down(After::Exit(exit::OFF), Some(reply));
                 return self.go(next);
@@ -251,18 +258,23 @@ impl Vmm {
         reply.send(answer);
     }
 
-    /// Creates the machine of `config`, which has been validated.
-    pub fn create(&mut self, config: VmConfig) -> Answer {
-        let machine = Machine::create(config, self.mailbox.clone(), self.events.clone())?;
+    /// A machine is there, or could not be made.
+    fn is_made(&mut self, made: Result<Machine, CreateError>) -> Result<(), ApiError> {
+        let machine = made?;
         self.events.push(EventKind::VmCreated);
         machine.warn_of_order();
         self.machine = Some(machine);
-        Ok(Response::Done)
+        Ok(())
     }
 
-    /// Creates the machine of `config`, which has been validated, and boots it.
-    pub fn create_and_boot(&mut self, config: VmConfig) -> Result<(), ApiError> {
-        self.create(config)?;
+    /// Creates the machine of `config`, which has been validated, before [`Vmm::run`].
+    pub fn create(&mut self, config: VmConfig) -> Result<(), ApiError> {
+        let (mailbox, events) = (self.mailbox.clone(), self.events.clone());
+        self.is_made(Machine::create(config, mailbox, events))
+    }
+
+    /// Boots the machine that was created, before [`Vmm::run`].
+    pub fn boot(&mut self) -> Result<(), ApiError> {
         match &mut self.machine {
             Some(machine) => machine.begin_boot().map(drop),
             None => Ok(()),
@@ -284,51 +296,5 @@ fn ping() -> VmmPing {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: i64::from(std::process::id()),
         features: vec!["kvm".to_owned()],
-    }
-}
-
-/// Wakes the loop when the mailbox has messages; the loop itself takes them out.
-struct Wake(Arc<Mailbox>);
-
-impl MutEventSubscriber for Wake {
-    fn process(&mut self, _: Events, _: &mut EventOps) {
-        // An error only says that another wake-up has been taken already.
-        let _ = self.0.wake_fd().read();
-    }
-
-    fn init(&mut self, ops: &mut EventOps) {
-        if let Err(error) = ops.add(Events::new(self.0.wake_fd(), EventSet::IN)) {
-            tracing::error!(%error, "watching the mailbox");
-        }
-    }
-}
-
-/// Turns a signal that asks the process to end into the request that a client would send.
-struct Signals<S> {
-    source: S,
-    /// The first signal has been seen; a second one waits for no device.
-    asked: bool,
-    mailbox: Arc<Mailbox>,
-}
-
-impl<S: AsRawFd + io::Read> MutEventSubscriber for Signals<S> {
-    fn process(&mut self, _: Events, _: &mut EventOps) {
-        let mut bytes = [0; 16];
-        for _ in 0..self.source.read(&mut bytes).unwrap_or(0) {
-            let message = if self.asked {
-                Message::EndNow
-            } else {
-                let (reply, _) = Reply::channel();
-                Message::Request(Request::Shutdown, reply)
-            };
-            self.asked = true;
-            self.mailbox.put(message);
-        }
-    }
-
-    fn init(&mut self, ops: &mut EventOps) {
-        if let Err(error) = ops.add(Events::new(&self.source, EventSet::IN)) {
-            tracing::error!(%error, "watching for signals");
-        }
     }
 }

@@ -59,15 +59,6 @@ fn run(options: &Options) -> anyhow::Result<u8> {
         .init();
 
     vmm::descriptors::raise_limit();
-    let (signals, on_signal) = UnixStream::pair().context("making the signal pipe")?;
-    signals
-        .set_nonblocking(true)
-        .context("making the signal pipe")?;
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        let writer = on_signal.try_clone().context("making the signal pipe")?;
-        signal_hook::low_level::pipe::register(signal, writer).context("catching signals")?;
-    }
-
     let mailbox = Arc::new(Mailbox::new().context("making the mailbox")?);
     let events = Arc::new(EventLog::new());
     let mut vmm = Vmm::new(
@@ -81,7 +72,20 @@ fn run(options: &Options) -> anyhow::Result<u8> {
             std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let config = VmConfig::from_json(text.as_bytes())
             .with_context(|| format!("reading {}", path.display()))?;
-        vmm.create_and_boot(config)
+        vmm.create(config)
+            .with_context(|| format!("starting the machine of {}", path.display()))?;
+    }
+    // Not before: until there is a machine nobody waits for what signals ask for, and they end the process.
+    let (signals, on_signal) = UnixStream::pair().context("making the signal pipe")?;
+    signals
+        .set_nonblocking(true)
+        .context("making the signal pipe")?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        let writer = on_signal.try_clone().context("making the signal pipe")?;
+        signal_hook::low_level::pipe::register(signal, writer).context("catching signals")?;
+    }
+    if let Some(path) = &options.config {
+        vmm.boot()
             .with_context(|| format!("starting the machine of {}", path.display()))?;
     }
     let _server = match &options.api_socket {

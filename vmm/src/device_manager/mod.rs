@@ -156,6 +156,13 @@ impl DeviceManager {
         }
     }
 
+    /// Has vCPUs that wait for a passed-through device in an access return at once; see [`Function::cancel_waits`].
+    ///
+    /// [`Function::cancel_waits`]: ::passthrough::Function::cancel_waits
+    pub fn cancel_waits(&self) {
+        self.passthrough.cancel_waits();
+    }
+
     /// The names of the devices, by number.
     pub fn ids(&self) -> Vec<String> {
         self.list

@@ -134,6 +134,15 @@ impl DeviceManager {
         ids.any(|id| self.is_quarantined(id))
     }
 
+    /// Why the guest does not see a device that is passed through; none if it does, or the device is another.
+    pub fn why_away(&self, id: &str) -> Option<String> {
+        if !self.passthrough.has(id) {
+            return None;
+        }
+        let why = self.passthrough.why_away(id);
+        why.or_else(|| (self.is_quarantined(id)).then(|| "it is quarantined".to_owned()))
+    }
+
     /// Whether a device for whose sake the machine does not boot is quiet by now. It is quarantined then.
     pub fn has_become_quiet(&self, stuck: &Stuck) -> bool {
         let number = self.list.find(&stuck.id);

@@ -126,8 +126,9 @@ impl Vcpus {
         self.running = true;
     }
 
-    /// Stops all vCPUs. Returns when none is in the guest.
-    pub fn pause(&mut self) {
+    /// Stops all vCPUs. Returns when none is in the guest. `hurry` is called again and again while one has not come: it
+    /// may wait for a device.
+    pub fn pause(&mut self, hurry: impl Fn()) {
         if !self.running {
             return;
         }
@@ -140,7 +141,10 @@ impl Vcpus {
                 match vcpu.answers.recv_timeout(KICK_AGAIN) {
                     Ok(Answer::Parked) | Err(RecvTimeoutError::Disconnected) => break,
                     Ok(Answer::Reset(_)) => {}
-                    Err(RecvTimeoutError::Timeout) => vcpu.kick(),
+                    Err(RecvTimeoutError::Timeout) => {
+                        vcpu.kick();
+                        hurry();
+                    }
                 }
             }
         }
@@ -169,7 +173,7 @@ impl Vcpus {
 
 impl Drop for Vcpus {
     fn drop(&mut self) {
-        self.pause();
+        self.pause(|| {});
         for vcpu in &mut self.threads {
             let _ = vcpu.commands.send(Command::Exit);
             if let Some(thread) = vcpu.thread.take() {

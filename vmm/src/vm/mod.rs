@@ -15,23 +15,24 @@
 
 mod chipset;
 mod create;
+mod guest;
 mod history;
 mod order;
 mod passed;
 mod past;
+mod settings;
 mod start;
 mod teardown;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use api::config::{BehaviourUpdate, DeviceBehaviour, VmConfig};
+use api::config::VmConfig;
 use api::error::{ApiError, ErrorCode};
 use api::events::{EventKind, EventLog};
 use api::report::Cause;
 use api::request::{Reply, Response};
-use api::state::{BootMarker, PolicyUpdate, TeardownPolicyInfo, VmInfo, VmState};
-use devices::event::{GuestEvent, ResetCause};
+use api::state::BootMarker;
 
 pub use chipset::KvmError;
 pub use create::CreateError;
@@ -44,7 +45,7 @@ pub(crate) use teardown::answer;
 use crate::boot::Payload;
 use crate::boot::acpi::AcpiTables;
 use crate::clock::Clock;
-use crate::device_manager::{DeviceManager, Stuck, behaviour};
+use crate::device_manager::{DeviceManager, Stuck};
 use crate::mailbox::Mailbox;
 use crate::memory::GuestRam;
 use crate::vcpu::Vcpus;
@@ -52,9 +53,8 @@ use crate::vmm::Subscriber;
 use chipset::Chipset;
 use teardown::{Request, TeardownThread, TearingDown};
 
-/// How many boot markers `vm.info` shows.
-const MARKERS_KEPT: usize = 32;
-
+/// How long `vm.pause` waits for a vCPU that reads from a passed-through device. Then the guest reads all-ones.
+const PAUSE_PATIENCE: Duration = Duration::from_secs(1);
 /// A virtual machine. The order of the fields is the order in which they are given back: the vCPUs end
 /// before the devices that they reach, the devices before the memory that they use.
 pub struct Machine {
@@ -106,7 +106,11 @@ impl Machine {
     pub fn boot(&mut self, reply: Reply) {
         match self.begin_boot() {
             Ok(true) => reply.send(Ok(Response::Done)),
-            Ok(false) => self.add_reply(Some(reply)),
+            Ok(false) => {
+                if let State::TearingDown(under_way) = &mut self.state {
+                    under_way.boots.push(reply);
+                }
+            }
             Err(error) => reply.send(Err(error)),
         }
     }
@@ -133,7 +137,12 @@ impl Machine {
         let State::Running = self.state else {
             return Err(self.wrong_state("vm.pause", "it must be running"));
         };
-        self.vcpus.pause();
+        let patience = Instant::now() + PAUSE_PATIENCE;
+        self.vcpus.pause(|| {
+            if patience <= Instant::now() {
+                self.devices.cancel_waits();
+            }
+        });
         self.state = State::Paused;
         self.events.push(EventKind::VmPaused);
         Ok(())
@@ -204,147 +213,6 @@ impl Machine {
         }
     }
 
-    /// Deals with what the guest asked for in boot number `boot`.
-    pub fn guest_event(&mut self, event: GuestEvent, at: Instant, boot: u64) -> Next {
-        if let GuestEvent::BootMarker(value) = event {
-            if boot == self.boot {
-                self.boot_marker(value, at);
-            }
-            return Next::GoOn;
-        }
-        let live = boot == self.boot && matches!(self.state, State::Running | State::Paused);
-        if !live {
-            tracing::debug!(?event, boot, "dropped: this boot has been ended already");
-            return Next::GoOn;
-        }
-        let (cause, after) = match event {
-            GuestEvent::Reset(cause) => (reported(cause), After::of_reset(self.config.on_reset)),
-            GuestEvent::PowerOff | GuestEvent::BootMarker(_) => {
-                self.events
-                    .push_at(self.clock.ns(at), EventKind::VmPoweredOff);
-                (
-                    Cause::PowerOff,
-                    After::of_power_off(self.config.on_poweroff),
-                )
-            }
-        };
-        self.tear_down(Request { cause, at, after });
-        Next::GoOn
-    }
-
-    fn boot_marker(&mut self, value: u8, at: Instant) {
-        let since_reset_ns = self
-            .reset_requested
-            .map(|requested| at.saturating_duration_since(requested).as_nanos() as u64);
-        let first = !self.markers.iter().any(|marker| marker.boot == self.boot);
-        if first && let Some(ns) = since_reset_ns {
-            self.history.ready(self.boot, ns);
-        }
-        if self.markers.len() == MARKERS_KEPT {
-            self.markers.remove(0);
-        }
-        let at_ns = self.clock.ns(at);
-        self.markers.push(BootMarker {
-            value,
-            boot: self.boot,
-            at_ns,
-            since_reset_ns,
-        });
-        self.events.push_at(
-            at_ns,
-            EventKind::BootMarker {
-                value,
-                boot: self.boot,
-                since_reset_ns,
-            },
-        );
-    }
-
-    /// Deals with a vCPU that can't go on: the machine is stopped, the process goes on for a look at it.
-    pub fn vcpu_failed(&mut self, vcpu: u8, reason: &str, after: After) {
-        self.warn(format!(
-            "vCPU {vcpu} can't go on: {reason}; the machine is shut down"
-        ));
-        if let State::Running | State::Paused = self.state {
-            self.tear_down(Request::now(Cause::Crash, after));
-        }
-    }
-
-    /// The machine's state and configuration.
-    pub fn describe(&self) -> VmInfo {
-        VmInfo {
-            config: self.config.clone(),
-            state: self.state(),
-            memory_actual_size: self.config.memory.size,
-            boot: self.boot,
-            boot_markers: self.markers.clone(),
-            dma: self.devices.dma(),
-        }
-    }
-
-    /// What the machine is doing.
-    pub fn state(&self) -> VmState {
-        match self.state {
-            State::Created => VmState::Created,
-            State::Running => VmState::Running,
-            State::Paused => VmState::Paused,
-            State::TearingDown(_) => VmState::Rebooting,
-            State::Stopped => VmState::Shutdown,
-        }
-    }
-
-    /// What the machine was created with, and the teardown policy that is set.
-    pub fn config(&self) -> &VmConfig {
-        &self.config
-    }
-
-    /// How the next teardown will run.
-    pub fn teardown_policy(&self) -> TeardownPolicyInfo {
-        TeardownPolicyInfo {
-            policy: self.config.teardown.policy,
-            workers: self.config.workers(),
-        }
-    }
-
-    /// Changes how teardowns run, from the next one on.
-    pub fn set_teardown_policy(&mut self, update: PolicyUpdate) {
-        let teardown = &mut self.config.teardown;
-        let before = teardown.policy;
-        let policy = update.policy.unwrap_or(before);
-        teardown.policy = policy;
-        teardown.workers = update.workers.or(teardown.workers);
-        let workers = self.config.workers();
-        self.events
-            .push(EventKind::TeardownPolicyChanged { policy, workers });
-        if policy != before {
-            self.warn_of_order();
-        }
-    }
-
-    /// How a device behaves.
-    pub fn behaviour(&self, id: &str) -> Result<DeviceBehaviour, ApiError> {
-        let device = self.config.device(id).ok_or_else(|| no_device(id))?;
-        Ok(device.behaviour(behaviour::seed(device)))
-    }
-
-    /// Changes how a device behaves: shutdowns and teardowns that begin from now on, and faults at once. In
-    /// every state: a drive may recover, or die, in the middle of a teardown.
-    pub fn set_behaviour(&mut self, id: &str, update: &BehaviourUpdate) -> Result<(), ApiError> {
-        let device = self.config.device_mut(id).ok_or_else(|| no_device(id))?;
-        update.apply(device)?;
-        self.devices.behave(device);
-        self.events.push(EventKind::DeviceBehaviourChanged {
-            id: id.to_owned(),
-            changed: update.given(),
-        });
-        Ok(())
-    }
-
-    /// The device tree as it stands.
-    pub fn topology(&self) -> api::state::Topology {
-        self.devices.topology()
-    }
-
     /// The teardowns of this machine.
     pub fn history(&self) -> &History {
         &self.history
@@ -372,22 +240,5 @@ impl Machine {
             ErrorCode::WrongState,
             format!("{call}: the machine is {:?}; {wanted}", self.state()),
         )
-    }
-}
-
-fn no_device(id: &str) -> ApiError {
-    let message = format!(
-        "vm.devices/{{id}}/behaviour: no PCI device is named `{id}`; vm.topology lists them all"
-    );
-    ApiError::new(ErrorCode::NotFound, message).with_device(id)
-}
-
-fn reported(cause: ResetCause) -> Cause {
-    match cause {
-        ResetCause::I8042 => Cause::I8042,
-        ResetCause::PciReset => Cause::PciReset,
-        ResetCause::AcpiReset => Cause::AcpiReset,
-        ResetCause::TripleFault => Cause::TripleFault,
-        ResetCause::Api => Cause::Api,
     }
 }

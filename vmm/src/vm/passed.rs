@@ -87,13 +87,20 @@ impl Machine {
         stuck
     }
 
-    /// Tells those who asked for a boot that there is none.
-    pub(super) fn refuse_boot(&mut self, replies: Vec<Reply>) {
+    /// Tells those who asked for a boot that there is none: it has `failed`, or somebody else wanted the machine to be
+    /// shut down meanwhile.
+    pub(super) fn refuse_boot(&mut self, replies: Vec<Reply>, failed: bool) {
         for reply in replies {
-            let refused = self.check_stuck().err().unwrap_or_else(|| {
-                let message = "vm.boot: the machine could not be booted and stays stopped; its events say why";
-                ApiError::new(ErrorCode::Internal, message)
-            });
+            let refused = if failed {
+                self.check_stuck().err().unwrap_or_else(|| {
+                    let message = "vm.boot: the machine could not be booted and stays stopped; its events say why";
+                    ApiError::new(ErrorCode::Internal, message)
+                })
+            } else {
+                let message = "vm.boot: the machine was to be shut down (vm.shutdown, vm.delete or vmm.shutdown) before \
+                               it had booted, and does not run";
+                ApiError::new(ErrorCode::WrongState, message)
+            };
             reply.send(Err(refused));
         }
     }

@@ -1,5 +1,6 @@
 //! What outlives a machine that is made anew with other devices.
 
+use api::config::VmConfig;
 use api::error::{ApiError, ErrorCode};
 use api::state::BootMarker;
 
@@ -31,6 +32,30 @@ impl Machine {
             self.state()
         );
         Err(ApiError::new(ErrorCode::WrongState, message))
+    }
+
+    /// Checks that all devices of `config` that are passed through could be opened again: the machine is made anew with
+    /// them, and cannot be without.
+    ///
+    /// # Errors
+    /// One of them is away, or may still be at work.
+    pub fn check_devices_there(&self, call: &str, config: &VmConfig) -> Result<(), ApiError> {
+        for (_, device) in config.devices() {
+            let id = device.id();
+            let is_stuck = self.stuck.iter().any(|stuck| stuck.id == id);
+            let why = match self.devices.why_away(id) {
+                Some(why) => why,
+                None if is_stuck => "it may still write to guest memory".to_owned(),
+                None => continue,
+            };
+            let message = format!(
+                "{call}: all devices are given back and opened again, and {id} could not be ({why}): see that it is \
+                 there, then boot the machine and shut it down (vm.boot, vm.shutdown), or remove {id} first \
+                 (vm.remove-device)"
+            );
+            return Err(ApiError::new(ErrorCode::WrongState, message).with_device(id));
+        }
+        Ok(())
     }
 
     /// Ends a machine that stands still, and keeps what it has been through.

@@ -94,7 +94,10 @@ pub(super) struct TearingDown {
     /// What the guest had done to the devices, by number.
     guest_acts: Vec<GuestActs>,
     pub after: After,
+    /// Those who wait for its end.
     pub replies: Vec<Reply>,
+    /// Those who wait for a machine that runs.
+    pub boots: Vec<Reply>,
 }
 
 /// Turns the engine's progress into events.
@@ -159,7 +162,8 @@ impl Machine {
             at: requested,
             after,
         } = request;
-        self.vcpus.pause();
+        // What they still read of a device is nobody's concern any more.
+        self.vcpus.pause(|| self.devices.cancel_waits());
         let paused = Instant::now();
         let guest_acts = self.devices.guest_acts();
         let number = self.history.next_number();
@@ -196,6 +200,7 @@ impl Machine {
             guest_acts,
             after,
             replies: Vec::new(),
+            boots: Vec::new(),
         }));
         self.teardown_thread.run(teardown);
     }
@@ -214,6 +219,7 @@ impl Machine {
             guest_acts,
             mut after,
             replies,
+            boots,
         } = *under_way;
         let mut failed = false;
         let mut report = run.report(&teardown::Request {
@@ -263,12 +269,13 @@ impl Machine {
             }
         }
         self.history.keep(report);
+        if let State::Running = self.state {
+            answer(boots);
+        } else {
+            self.refuse_boot(boots, failed);
+        }
         if failed {
-            if cause == Cause::Boot {
-                self.refuse_boot(replies);
-            } else {
-                answer(replies);
-            }
+            answer(replies);
             return Next::Failed;
         }
         after.next(replies)

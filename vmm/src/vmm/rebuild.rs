@@ -6,15 +6,19 @@ use api::events::EventKind;
 use api::request::{Reply, Response};
 
 use super::Vmm;
+use super::work::UnderWay;
 use crate::vm::{CreateError, Machine, Past};
 
-/// A machine that is to be made anew. The one before is gone, with all that it held of the host.
+/// A machine that is made anew.
 pub(super) struct Rebuild {
-    /// What it is to be made of.
-    config: VmConfig,
+    /// What it is to be made of; none once that is tried.
+    config: Option<VmConfig>,
     /// What it was made of.
     before: VmConfig,
-    past: Past,
+    /// What the one before has been through, once that is gone with all that it held of the host.
+    past: Option<Past>,
+    /// Why it could not be made with other devices: it is to be made as it was.
+    failure: Option<ApiError>,
     /// Where the device that comes is written then; empty for one that goes.
     place: String,
     /// What has happened then.
@@ -58,24 +62,28 @@ impl Vmm {
         let Some(machine) = self.machine.take() else {
             return;
         };
-        let changed = machine
-            .check_changeable(call)
-            .and_then(|()| Ok(change(machine.config())?));
+        let changed = machine.check_changeable(call).and_then(|()| {
+            let changed = change(machine.config())?;
+            machine.check_devices_there(call, &changed.0)?;
+            Ok(changed)
+        });
         match changed {
             Ok((config, event, response)) => {
                 let place = match &event {
                     EventKind::DeviceAdded { id } => config.place_of(id),
                     _ => None,
                 };
-                self.rebuild = Some(Rebuild {
+                let rebuild = Rebuild {
                     place: place.unwrap_or_default(),
-                    config,
+                    config: Some(config),
                     before: machine.config().clone(),
-                    past: machine.end(),
+                    past: None,
+                    failure: None,
                     event,
                     response,
                     reply,
-                });
+                };
+                self.start_ending(machine, rebuild);
             }
             Err(error) => {
                 self.machine = Some(machine);
@@ -84,41 +92,47 @@ impl Vmm {
         }
     }
 
-    /// Makes the machine anew that was ended for it. One that cannot be made is made as it was before.
-    pub(super) fn end_rebuild(&mut self) {
-        let Some(rebuild) = self.rebuild.take() else {
-            return;
-        };
-        let made = Machine::create(rebuild.config, self.mailbox.clone(), self.events.clone());
-        let answer = match made {
-            Ok(mut machine) => {
-                machine.remember(rebuild.past);
-                self.events.push(rebuild.event);
-                machine.warn_of_order();
-                self.machine = Some(machine);
-                Ok(rebuild.response)
-            }
-            Err(error) => {
-                let error = self.restore(rebuild.before, rebuild.past, error);
-                Err(ApiError {
-                    field: error.field.map(|field| from_body(field, &rebuild.place)),
-                    ..error
-                })
-            }
-        };
-        rebuild.reply.send(answer);
+    /// The machine before is gone: makes it anew. Its serial port has been closed too.
+    pub(super) fn is_ended(&mut self, mut rebuild: Rebuild, past: Past) {
+        rebuild.past = Some(past);
+        let config = rebuild.config.take();
+        let config = config.unwrap_or_else(|| rebuild.before.clone());
+        self.start_making(config, UnderWay::Rebuilding(Box::new(rebuild)));
     }
 
-    /// Makes the machine as it was. Returns what its client is told.
-    fn restore(&mut self, before: VmConfig, past: Past, error: CreateError) -> ApiError {
-        let error = ApiError::from(error);
-        match Machine::create(before, self.mailbox.clone(), self.events.clone()) {
-            Ok(mut machine) => {
-                machine.remember(past);
+    /// The machine is made anew, or could not be. One that cannot be made is made as it was before.
+    pub(super) fn is_made_anew(
+        &mut self,
+        mut rebuild: Rebuild,
+        made: Result<Machine, CreateError>,
+    ) {
+        match (made, rebuild.failure.take()) {
+            (Ok(mut machine), failure) => {
+                if let Some(past) = rebuild.past {
+                    machine.remember(past);
+                }
+                let answer = match failure {
+                    None => {
+                        self.events.push(rebuild.event);
+                        machine.warn_of_order();
+                        Ok(rebuild.response)
+                    }
+                    Some(failure) => Err(failure),
+                };
                 self.machine = Some(machine);
-                error
+                rebuild.reply.send(answer);
             }
-            Err(gone) => {
+            (Err(error), None) => {
+                let error = ApiError::from(error);
+                let field = error.field.clone();
+                rebuild.failure = Some(ApiError {
+                    field: field.map(|field| from_body(field, &rebuild.place)),
+                    ..error
+                });
+                let before = rebuild.before.clone();
+                self.start_making(before, UnderWay::Rebuilding(Box::new(rebuild)));
+            }
+            (Err(gone), Some(failure)) => {
                 let message = format!(
                     "the machine is gone: it could not be made as it was before its devices were to be changed: {gone}"
                 );
@@ -127,7 +141,7 @@ impl Vmm {
                     message: message.clone(),
                 });
                 self.events.push(EventKind::VmDeleted);
-                error.with_cause(message)
+                rebuild.reply.send(Err(failure.with_cause(message)));
             }
         }
     }

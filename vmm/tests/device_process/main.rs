@@ -6,6 +6,7 @@
 
 mod driver;
 mod kills;
+mod machine;
 mod passed_through;
 mod process;
 

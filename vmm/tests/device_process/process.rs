@@ -79,6 +79,19 @@ impl Process {
         Self { folder, child }
     }
 
+    /// Has it hang: it is there, and does nothing any more once this returns.
+    pub fn stop(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+        let started = Instant::now();
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id()));
+        for task in fs::read_dir(tasks).unwrap() {
+            while state(&task.as_ref().unwrap().path()) != Some('T') {
+                assert!(started.elapsed() < SOON, "it does not stop");
+                sleep(POLL);
+            }
+        }
+    }
+
     /// Kills it, without a chance to do anything about that.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -164,6 +177,12 @@ impl Process {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code().unwrap(), said)
     }
+}
+
+/// What a thread is doing, by the letter that the kernel has for it; none if it has ended.
+pub fn state(task: &Path) -> Option<char> {
+    let stat = fs::read_to_string(task.join("stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 impl Drop for Process {

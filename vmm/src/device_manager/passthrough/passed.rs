@@ -48,10 +48,28 @@ impl Passthrough {
         })
     }
 
+    /// Why a device is not there for the guest.
+    pub(in crate::device_manager) fn why_away(&self, id: &str) -> Option<String> {
+        let function = &self.passed.get(id)?.function;
+        let lost = || {
+            function
+                .is_lost()
+                .then(|| "a reset of it has failed, or it was gone".to_owned())
+        };
+        function.client().gone().or_else(lost)
+    }
+
     /// Notes that the guest sees a device again. Returns whether users took it for gone until now.
     pub(in crate::device_manager) fn is_seen_again(&mut self, id: &str) -> bool {
         let passed = self.passed.get_mut(id);
         passed.is_some_and(|passed| std::mem::replace(&mut passed.away, false))
+    }
+
+    /// Has vCPUs that wait for a device in an access return at once. Does not block.
+    pub(in crate::device_manager) fn cancel_waits(&self) {
+        for passed in self.passed.values() {
+            passed.function.cancel_waits();
+        }
     }
 
     /// What is behind a device.
