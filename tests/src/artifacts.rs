@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -19,32 +20,25 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// # Errors
 /// When the build fails; cargo has then said on standard error why.
 pub fn build_static(arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .current_dir(workspace::root())
-        .args([
-            "build",
-            "--release",
-            "--target",
-            TARGET,
-            "--message-format",
-            "json-render-diagnostics",
-        ])
+    for_the_lab(&["build"], arguments)
+}
+
+/// Builds the unit tests of what the arguments name, such as `-p vmm --lib`, as [`build_static`] builds programs.
+///
+/// # Errors
+/// As for [`build_static`].
+pub fn build_static_tests(arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    for_the_lab(&["test", "--no-run"], arguments)
+}
+
+fn for_the_lab(command: &[&str], arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    let output = cargo(command)
+        .args(["--release", "--target", TARGET])
         .args(arguments)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        // Cargo sets these for what it runs; build scripts would see them change and run again.
-        .env_remove("CARGO_MANIFEST_DIR")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .stderr(Stdio::inherit())
-        .output()
-        .context("could not run cargo; is it on PATH?")?;
-    if !output.status.success() {
-        bail!(
-            "the static build for the lab failed (cargo build {}); see cargo's lines above",
-            arguments.join(" ")
-        );
-    }
-    executables(&String::from_utf8_lossy(&output.stdout))
+        .output();
+    executables_of(output, command, arguments)
 }
 
 /// Builds what the arguments name for this machine, in the profile that the caller was built in. Returns
@@ -53,24 +47,52 @@ pub fn build_static(arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
 /// # Errors
 /// As for [`build_static`].
 pub fn build_here(arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    for_this_machine(&["build"], arguments)
+}
+
+/// Builds the unit tests of what the arguments name, such as `-p vmm --lib`, as [`build_here`] builds programs.
+///
+/// # Errors
+/// As for [`build_static`].
+pub fn build_tests_here(arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    for_this_machine(&["test", "--no-run"], arguments)
+}
+
+fn for_this_machine(command: &[&str], arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let profile = if cfg!(debug_assertions) {
         "dev"
     } else {
         "release"
     };
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .current_dir(workspace::root())
-        .args(["build", "--profile", profile])
-        .args(["--message-format", "json-render-diagnostics"])
+    let output = cargo(command)
+        .args(["--profile", profile])
         .args(arguments)
+        .output();
+    executables_of(output, command, arguments)
+}
+
+fn cargo(command: &[&str]) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(workspace::root())
+        .args(command)
+        .args(["--message-format", "json-render-diagnostics"])
+        // Cargo sets this for what it runs; build scripts would see it change and run again.
         .env_remove("CARGO_MANIFEST_DIR")
-        .stderr(Stdio::inherit())
-        .output()
-        .context("could not run cargo; is it on PATH?")?;
+        .stderr(Stdio::inherit());
+    cargo
+}
+
+fn executables_of(
+    output: io::Result<Output>,
+    command: &[&str],
+    arguments: &[&str],
+) -> Result<BTreeMap<String, PathBuf>> {
+    let output = output.context("could not run cargo; is it on PATH?")?;
     if !output.status.success() {
         bail!(
-            "the build for the test failed (cargo build {}); see cargo's lines above",
+            "the build for the test failed (cargo {} {}); see cargo's lines above",
+            command.join(" "),
             arguments.join(" ")
         );
     }

@@ -89,6 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[ignore = "needs KVM"]
     fn a_file_that_is_no_device_is_refused_by_a_device_that_is_made_once() {
         let kvm = kvm_ioctls::Kvm::new();
         let kvm = kvm.expect("this test needs KVM: /dev/kvm, readable and writable");

@@ -109,6 +109,7 @@ fn what_is_left_is_taken_out_of_the_guest_in_the_end() {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn the_hosts_kvm_takes_and_gives_back_a_slot() {
     let kvm = kvm_ioctls::Kvm::new();
     let kvm = kvm.expect("this test needs KVM: /dev/kvm, readable and writable");

