@@ -228,6 +228,12 @@ pub trait Client: Send + Sync {
     /// It is still gone, or another one is in its place.
     fn revive(&self, by: Deadline) -> Result<(), ClientError>;
 
+    /// Counts from 1 on how often the device has come: when it was opened, and each time that it was back after it was
+    /// gone. It has forgotten by then what it was told in earlier sessions. Does not wait.
+    fn session(&self) -> u64 {
+        1
+    }
+
     /// Why the device is gone; `None` if it is there.
     fn gone(&self) -> Option<String>;
 

@@ -8,7 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 use devices::lifecycle::Deadline;
-use tracing::warn;
 
 use crate::client::{Client, ClientError, region};
 use crate::function::{Function, locked};
@@ -65,19 +64,22 @@ impl Function {
             match function.reset_for_guest() {
                 Ok(()) => {}
                 // By a teardown, which resets it again.
-                Err(ClientError::Cancelled { .. }) => function.lose(),
+                Err(ClientError::Cancelled { .. }) => drop(function.lose()),
                 Err(failure) => function.fail_reset(&failure),
             }
-            function.end_reset(&mut locked(&function.guest_reset.running));
+            function.end_reset();
         };
+        // Nobody begins another one until this one has ended.
+        drop(running);
         let thread = thread::Builder::new().name("function-reset".to_owned());
         if let Err(failure) = thread.spawn(reset) {
             self.fail_reset(&failure);
-            self.end_reset(&mut running);
+            self.end_reset();
         }
     }
 
-    fn end_reset(&self, running: &mut bool) {
+    fn end_reset(&self) {
+        let mut running = locked(&self.guest_reset.running);
         let registers = locked(&self.registers);
         self.guest_reset.is_running.store(false, Ordering::Release);
         drop(registers);
@@ -86,12 +88,9 @@ impl Function {
     }
 
     fn fail_reset(&self, failure: &dyn std::error::Error) {
-        let reason = format!("the reset that the guest asked for failed: {failure}");
-        warn!(device = %self.id, "{reason}");
-        self.lose();
-        if let Some(observer) = self.observer.get() {
-            observer.gone(&reason);
-        }
+        self.give_up(&format!(
+            "the reset that the guest asked for failed: {failure}"
+        ));
     }
 
     fn reset_for_guest(&self) -> Result<(), ClientError> {

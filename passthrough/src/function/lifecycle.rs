@@ -50,10 +50,10 @@ impl Function {
                 doing: "the reset that the guest asked for".to_owned(),
             });
         }
-        let gone = self.client.gone().is_some();
-        if gone || self.lost.load(Ordering::Acquire) {
-            phases.run("revive", || self.revive(by))?;
-        }
+        let session = match self.is_lost() {
+            true => phases.run("revive", || self.revive(by))?,
+            false => self.presence.session(),
+        };
         phases
             .run("quiesce", || self.settle_quiet())
             .map_err(told)?;
@@ -64,20 +64,22 @@ impl Function {
                 .map_err(told)?;
         }
         phases.run("re-arm", || self.re_arm(by))?;
-        self.lost.store(false, Ordering::Release);
+        self.presence.readmit(session);
         self.warned.store(false, Ordering::Release);
         self.acts.begin_anew();
         Ok(())
     }
 
-    /// Brings a device back that is gone, or was and has been brought back without what the guest did to it.
-    fn revive(&self, by: Deadline) -> Result<(), ShutdownError> {
+    /// Brings a device back that is gone, or was and has been brought back without what the guest did to it. Returns
+    /// its session: should it go once more, the guest does not see it, whatever is done until then.
+    fn revive(&self, by: Deadline) -> Result<u64, ShutdownError> {
         self.windows.release();
         // They belong to what the device was.
         self.io_events.withdraw();
         self.client.revive(by).map_err(told)?;
+        let session = self.client.session();
         self.windows.map_anew(&*self.client, &self.layout);
-        Ok(())
+        Ok(session)
     }
 
     /// The device answers again, and nothing of the boot that has ended is left.

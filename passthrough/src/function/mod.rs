@@ -11,7 +11,8 @@
 //!   table and its pending bits are the function's own.
 //! - writes that the device offers eventfds for (`io_events`): what it offers after a reset, before the guest has
 //!   touched it, holds until the next one.
-//! - resets, made by a thread (`guest_reset`); meanwhile, and when the device is gone, all reads are all-ones.
+//! - resets, made by a thread (`guest_reset`); meanwhile, and when the device is gone, all reads are all-ones
+//!   (`presence`).
 //! - registers of the first 256 bytes that no capability has, and bodies of vendor-specific capabilities: some drivers
 //!   need them, and the host's kernel lets through no more than it finds harmless. Those reads wait for the device.
 //!
@@ -32,6 +33,7 @@ mod layout;
 mod lifecycle;
 mod pci;
 mod physical;
+mod presence;
 mod registers;
 mod windows;
 
@@ -39,7 +41,7 @@ mod windows;
 mod tests;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use devices::direct_map::GuestMapper;
@@ -47,7 +49,7 @@ use devices::guest_acts::ActLog;
 use devices::interrupt::{MsiRouter, ResampledLine};
 use devices::io_event::IoEvents;
 use devices::pci::{Attachment, IntxPin};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::client::{Client, ClientError, IrqType, Observer};
 use guest_reset::GuestReset;
@@ -55,6 +57,7 @@ use interrupts::{Interrupts, Pin};
 use io_events::WriteEvents;
 use layout::Layout;
 use physical::Physical;
+use presence::Presence;
 use registers::Registers;
 use windows::Windows;
 
@@ -160,8 +163,7 @@ pub struct Function {
     windows: Windows,
     io_events: WriteEvents,
     guest_reset: GuestReset,
-    /// The device is gone, and the guest has to boot before it sees another one.
-    lost: AtomicBool,
+    presence: Presence,
     /// Bus mastering was turned off by a reset or a teardown, and read back so; the guest has not turned it on since.
     quiesced: AtomicBool,
     /// Something was refused since the last teardown, and the user told.
@@ -181,6 +183,7 @@ impl Function {
         client: Arc<dyn Client>,
         machine: Machine,
     ) -> Result<Arc<Self>, FunctionError> {
+        let session = client.session();
         let physical = Physical::read(&*client)?;
         let pin = machine.pin.as_ref().map(|(pin, _)| *pin);
         let (layout, space) = layout::lay_out(&*client, &physical, config.attachment, pin)?;
@@ -212,7 +215,7 @@ impl Function {
             windows,
             io_events: WriteEvents::new(machine.io_events),
             guest_reset: GuestReset::default(),
-            lost: AtomicBool::new(false),
+            presence: Presence::new(session),
             quiesced: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             observer: OnceLock::new(),
@@ -244,44 +247,10 @@ impl Function {
         &self.client
     }
 
-    /// Has `observer` told of a device that is lost although it is there, since a reset that the guest asked for has
-    /// failed; and of the first thing between two teardowns that the device or the host refused, such as vectors that
-    /// the host does not have: the device goes on without. The first observer stays.
-    pub fn observe(&self, observer: Arc<dyn Observer>) {
-        let _ = self.observer.set(observer);
-    }
-
-    /// Makes all reads all-ones until the device has been through a teardown: it is gone, and one that comes back
-    /// has forgotten what the guest's driver told it. For whoever observes the device, on any thread; BARs leave the
-    /// guest when they are placed anew after it.
-    pub fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
-    }
-
-    /// The same, and gives back what is mapped of the device, which the host waits for. A device that comes back is
-    /// mapped anew in the next teardown.
-    pub fn let_go(&self) {
-        self.lose();
-        self.windows.release();
-    }
-
     /// Has vCPUs that wait for the device in an access return at once, with all-ones: see [`Client::cancel_waits`]. Who
     /// pauses them for a teardown calls this again until all have stopped.
     pub fn cancel_waits(&self) {
         self.client.cancel_waits();
-    }
-
-    /// Whether all reads are all-ones until the device has been through a teardown.
-    pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
-    }
-
-    /// Whether the guest sees the device now.
-    fn is_there(&self) -> bool {
-        if !self.lost.load(Ordering::Acquire) && self.client.gone().is_some() {
-            self.lose();
-        }
-        !self.lost.load(Ordering::Acquire) && !self.guest_reset.is_running()
     }
 
     /// Has the device do what the registers ask for.
@@ -294,25 +263,6 @@ impl Function {
     fn settle_or_warn(&self) {
         if let Err(failure) = self.settle() {
             self.note(&failure);
-        }
-    }
-
-    /// Sees to an error of a call that the guest caused.
-    fn note(&self, failure: &ClientError) {
-        match failure {
-            ClientError::Gone { .. } | ClientError::TimedOut { .. } => self.lose(),
-            ClientError::Refused { .. } => {}
-            // By a teardown, which sees to the rest.
-            ClientError::Cancelled { .. } => return debug!(device = %self.id, "{failure}"),
-        }
-        // A guest can repeat itself.
-        if self.warned.swap(true, Ordering::AcqRel) {
-            debug!(device = %self.id, "{failure}");
-            return;
-        }
-        warn!(device = %self.id, "{failure}");
-        if let (ClientError::Refused { .. }, Some(observer)) = (failure, self.observer.get()) {
-            observer.warn(&failure.to_string());
         }
     }
 }

@@ -162,7 +162,7 @@ impl PciFunction for Function {
     }
 
     fn bus_reset(&self) {
-        if !self.lost.load(Ordering::Acquire) {
+        if !self.is_lost() {
             self.begin_reset();
         }
     }

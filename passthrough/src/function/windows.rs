@@ -22,6 +22,8 @@ struct Window {
     offset: u64,
     memory: Arc<MmapRegion>,
     slot: Option<MapSlot>,
+    /// The device's session in which it was mapped, or the one before.
+    session: u64,
     /// Given up, but the machine does not take it out of the guest: it is not put into it again.
     is_retired: bool,
 }
@@ -84,13 +86,28 @@ impl Windows {
 
     /// Gives all mappings back, in the guest and of the host.
     pub(super) fn release(&self) {
+        self.release_but(|| None);
+    }
+
+    /// Gives back those of a device that is gone, or was: what has been mapped since it is back stays.
+    pub(super) fn release_lost(&self, client: &dyn Client) {
+        self.release_but(|| client.gone().is_none().then(|| client.session()));
+    }
+
+    /// Gives back all but those of one session. It is asked for with the lock held: what is mapped anew after that is
+    /// not in the list yet.
+    fn release_but(&self, session: impl FnOnce() -> Option<u64>) {
         let mut windows = locked(&self.windows);
+        let kept = session();
         for window in windows.iter_mut() {
+            if Some(window.session) == kept {
+                continue;
+            }
             self.take_out(window);
             window.is_retired = true;
         }
         // One that the guest still has stays mapped.
-        windows.retain(|window| window.slot.is_some());
+        windows.retain(|window| window.slot.is_some() || !window.is_retired);
     }
 
     fn take_out(&self, window: &mut Window) {
@@ -109,6 +126,7 @@ impl Windows {
 
 /// Maps all parts of all BARs. One warning for those that the host refuses.
 fn map(client: &dyn Client, layout: &Layout) -> Vec<Window> {
+    let session = client.session();
     let mut windows = Vec::new();
     let mut refused = None;
     for bar in &layout.bars {
@@ -129,6 +147,7 @@ fn map(client: &dyn Client, layout: &Layout) -> Vec<Window> {
                     offset: area.offset,
                     memory,
                     slot: None,
+                    session,
                     is_retired: false,
                 }),
                 Err(why) => refused = Some((index, why)),

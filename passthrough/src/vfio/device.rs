@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwapOption;
@@ -38,6 +38,8 @@ pub struct VfioDevice {
     /// INTx, MSI, MSI-X.
     pub(super) irqs: [u32; 3],
     pub(super) opened: ArcSwapOption<Opened>,
+    /// How often it was opened.
+    pub(super) sessions: AtomicU64,
     /// Why it is gone.
     pub(super) reason: ArcSwapOption<String>,
     /// It cannot write to memory any more.
@@ -69,6 +71,7 @@ impl VfioDevice {
             regions: facts.regions,
             irqs: facts.irqs,
             opened: ArcSwapOption::from_pointee(opened),
+            sessions: AtomicU64::new(1),
             reason: ArcSwapOption::empty(),
             quiet: AtomicBool::new(false),
             closing: AtomicU32::new(0),

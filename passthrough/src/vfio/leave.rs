@@ -171,6 +171,7 @@ impl VfioDevice {
             return Err(still("it can no longer be reset by itself".to_owned()));
         }
         self.quiet.store(false, Ordering::Release);
+        self.sessions.fetch_add(1, Ordering::AcqRel);
         self.opened.store(Some(Arc::new(opened)));
         self.reason.store(None);
         self.watch(&facts.alarms);

@@ -38,6 +38,8 @@ pub struct Link {
 /// What a [`Link`]'s lock keeps.
 pub struct State {
     session: Option<Arc<Session>>,
+    /// How many there have been.
+    sessions: u64,
     /// Why there is none.
     reason: String,
     /// The observer knows that it is gone.
@@ -85,6 +87,7 @@ impl Link {
             observer,
             state: Mutex::new(State {
                 session: None,
+                sessions: 0,
                 reason: "the server was not connected to yet".into(),
                 told: true,
                 released: false,
@@ -108,6 +111,11 @@ impl Link {
             Some(session) => Ok(Arc::clone(session)),
             None => Err(self.gone_because(&state)),
         }
+    }
+
+    /// How many there have been.
+    pub fn sessions(&self) -> u64 {
+        self.lock().sessions
     }
 
     /// Why there is none.
@@ -157,6 +165,7 @@ impl Link {
         let mut state = self.lock();
         if !state.released {
             state.session = Some(session);
+            state.sessions += 1;
         }
         drop(state);
         self.changed.notify_all();

@@ -259,6 +259,10 @@ impl Client for UserDevice {
         keeper::revive(&self.link, by)
     }
 
+    fn session(&self) -> u64 {
+        self.link.sessions()
+    }
+
     fn gone(&self) -> Option<String> {
         self.link.gone()
     }

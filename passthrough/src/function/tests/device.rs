@@ -7,7 +7,7 @@ mod faults;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -48,6 +48,7 @@ pub(super) struct Played {
     signals: Mutex<Vec<(IrqType, u32, OwnedFd)>>,
     pub(super) unmask_by: Mutex<Option<Arc<EventFd>>>,
     gone: Mutex<Option<String>>,
+    sessions: AtomicU64,
     /// Errors of resets to come, in their order.
     pub(super) reset_errors: Mutex<Vec<i32>>,
     pub(super) refuses: Mutex<Vec<Refusal>>,
@@ -86,6 +87,7 @@ impl Played {
             signals: Mutex::default(),
             unmask_by: Mutex::default(),
             gone: Mutex::default(),
+            sessions: AtomicU64::new(1),
             reset_errors: Mutex::default(),
             refuses: Mutex::default(),
             reset_gate: Mutex::default(),
@@ -200,7 +202,11 @@ impl Played {
 
     /// Goes, or comes back.
     pub(super) fn set_gone(&self, gone: bool) {
-        *self.gone.lock().unwrap() = gone.then(|| "unplugged".to_owned());
+        let reason = gone.then(|| "unplugged".to_owned());
+        let was_gone = std::mem::replace(&mut *self.gone.lock().unwrap(), reason).is_some();
+        if was_gone && !gone {
+            self.sessions.fetch_add(1, Ordering::Relaxed);
+        }
         if gone {
             self.signals.lock().unwrap().clear();
         }

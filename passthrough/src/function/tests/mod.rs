@@ -12,6 +12,7 @@ mod masked;
 mod msi;
 mod observed;
 mod placed;
+mod presence;
 mod refused;
 mod resets;
 mod without_own_reset;

@@ -156,6 +156,10 @@ impl Client for VfioDevice {
         self.open_anew(by)
     }
 
+    fn session(&self) -> u64 {
+        self.sessions.load(Ordering::Acquire)
+    }
+
     fn gone(&self) -> Option<String> {
         self.reason.load().as_deref().cloned()
     }

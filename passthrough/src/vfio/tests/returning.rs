@@ -15,7 +15,7 @@ fn a_device_comes_back_once_it_is_bound_to_vfio_again() {
     let device = scene.open_for("0000:01:00.0", &notes).unwrap();
     device.connect(IrqType::Msix, 0, &[None]).unwrap();
     device.revive(soon()).unwrap();
-    assert_eq!(notes.all(), Vec::<String>::new());
+    assert_eq!((notes.all(), device.session()), (Vec::new(), 1));
     scene.script.ring(VFIO_PCI_REQ_IRQ_INDEX);
     wait_until("closed", || scene.script.open_devices() == 0);
 
@@ -27,7 +27,7 @@ fn a_device_comes_back_once_it_is_bound_to_vfio_again() {
     scene.host.bind("0000:01:00.0", Some("vfio-pci"));
     scene.script.irqs();
     device.revive(soon()).unwrap();
-    assert_eq!(device.gone(), None);
+    assert_eq!((device.gone(), device.session()), (None, 2));
     notes.wait_for("back");
     device.read(0, 0, &mut [0; 4]).unwrap();
     assert!(!device.is_quiet(false));

@@ -172,6 +172,10 @@ impl Client for Played {
         self.check()
     }
 
+    fn session(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
     fn gone(&self) -> Option<String> {
         self.gone.lock().unwrap().clone()
     }
