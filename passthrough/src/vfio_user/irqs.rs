@@ -90,7 +90,27 @@ pub fn connect(
             at = range.end;
         }
     }
-    Ok(())
+    match irq {
+        IrqType::Intx => Ok(()),
+        _ if events.iter().all(Option::is_none) => Ok(()),
+        IrqType::Msi | IrqType::Msix => unmask(call, irq, at),
+    }
+}
+
+/// Has the first `count` vectors of a type unmasked. Masked ones are connected to an eventfd of their own here; but a
+/// server may have masks beside that, as a device has that comes out of a reset. It may have them although it does not
+/// say so: libvfio-user never does, and hands this command on. Said without wanting a reply, so that a server without
+/// masks may refuse it; from the first vector on, since QEMU's takes the count for the end.
+fn unmask(call: &Call<'_>, irq: IrqType, count: u32) -> Result<(), ClientError> {
+    let flags = flag::DATA_NONE | flag::ACTION_UNMASK;
+    let set = set(flags, description::index(irq), 0..count);
+    let request = (command::DEVICE_SET_IRQS, &[set.as_bytes()][..]);
+    (call.link).post(
+        call.session,
+        request,
+        call.allowance,
+        "unmasking its vectors",
+    )
 }
 
 /// Leaves a range without a signal.

@@ -210,3 +210,44 @@ fn a_type_whose_first_connection_was_refused_is_turned_on_by_the_next() {
     let (access, data, _) = written.unwrap();
     assert_eq!((access.offset, &data[..]), (0x53, &[0x80][..]));
 }
+
+#[test]
+fn vectors_are_unmasked_in_servers_with_masks_of_their_own() {
+    let server = Played::good();
+    let (device, _) = open(&server);
+    let heard = event();
+    let lent = [Some(borrow(&heard)), None];
+    device.connect(IrqType::Msix, 3, &lent).unwrap();
+    device.connect(IrqType::Msix, 3, &[None]).unwrap();
+    device.connect(IrqType::Intx, 0, &lent[..1]).unwrap();
+    device.reset(soon()).unwrap();
+    // All up to the last one, from the first.
+    let msix = irq::MSIX;
+    assert_eq!(
+        server.notes(|notes| notes.unmasked.clone()),
+        [(msix, 0, 5)],
+        "whoever is without a signal stays as it is"
+    );
+}
+
+#[test]
+fn a_server_that_knows_no_masks_may_say_so() {
+    let refused = Arc::new(Mutex::new(0));
+    let theirs = Arc::clone(&refused);
+    let server = Played::new(move |asked| {
+        let action = asked.payload.get(4).copied().unwrap_or(0);
+        let unmask = irq_set_flag::ACTION_UNMASK as u8;
+        if asked.command != command::DEVICE_SET_IRQS || action & unmask == 0 {
+            return Verdict::Ordinary;
+        }
+        *theirs.lock().unwrap() += 1;
+        Verdict::Refuse(22)
+    });
+    let (device, watcher) = open(&server);
+    let heard = event();
+    let lent = [Some(borrow(&heard))];
+    device.connect(IrqType::Msi, 0, &lent).unwrap();
+    device.reset(soon()).unwrap();
+    assert_eq!(*refused.lock().unwrap(), 1);
+    assert_eq!(watcher.said(), []);
+}

@@ -60,7 +60,12 @@ pub fn ordinary(message: Message, shared: &Shared, earlier: usize) -> (Vec<u8>, 
         }
         command::DEVICE_SET_IRQS => {
             let set = IrqSet::read_from_bytes(&payload).unwrap();
-            notes.irqs.push((set, descriptors, header.wants_no_reply()));
+            let unmask = irq_set_flag::DATA_NONE | irq_set_flag::ACTION_UNMASK;
+            if (set.flags, set.index == irq::INTX) == (unmask, false) {
+                notes.unmasked.push((set.index, set.start, set.count));
+            } else {
+                notes.irqs.push((set, descriptors, header.wants_no_reply()));
+            }
             Vec::new()
         }
         command::REGION_READ => {

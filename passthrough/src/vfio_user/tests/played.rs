@@ -57,6 +57,8 @@ pub struct Notes {
     pub writes: Vec<(RegionAccess, Vec<u8>, bool)>,
     /// Flags, index, start, count and descriptors.
     pub irqs: Vec<(IrqSet, Vec<OwnedFd>, bool)>,
+    /// Type, first and count of vectors.
+    pub unmasked: Vec<(u32, u32, u32)>,
     pub resets: usize,
     /// Commands in their order.
     pub commands: Vec<u16>,
