@@ -102,6 +102,20 @@ impl Client {
         capabilities: Option<Capabilities>,
         patience: Duration,
     ) -> Result<Self, ClientError> {
+        Self::connect_seeing(socket, capabilities, patience, |_| {})
+    }
+
+    /// The same; `before` has the socket when something of the server's answer is there, and not read yet.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect).
+    pub fn connect_seeing(
+        socket: UnixStream,
+        capabilities: Option<Capabilities>,
+        patience: Duration,
+        before: impl FnOnce(BorrowedFd<'_>),
+    ) -> Result<Self, ClientError> {
+        let by = Instant::now() + patience;
         let theirs = socket.try_clone().and_then(Requests::new);
         let requests = theirs.map_err(WireError::Socket)?;
         let mut client = Self {
@@ -117,7 +131,11 @@ impl Client {
             capabilities,
         };
         let payload = ours.to_payload();
-        let reply = client.request(command::VERSION, &[&payload], &[], &NoMemory, patience)?;
+        let ticket = (client.requests).begin(command::VERSION, &[&payload], &[], by)?;
+        if wait(client.reader.as_fd(), PollFlags::IN, by)? {
+            before(client.reader.as_fd());
+        }
+        let reply = client.finish(ticket, command::VERSION, &NoMemory, by)?;
         let theirs = Proposal::parse(&reply.payload)?;
         let Version { major, minor } = theirs.version;
         if major != MAJOR || minor > MINOR {
@@ -152,6 +170,16 @@ impl Client {
     ) -> Result<Reply, ClientError> {
         let by = Instant::now() + patience;
         let ticket = self.requests.begin(command, payload, descriptors, by)?;
+        self.finish(ticket, command, memory, by)
+    }
+
+    fn finish(
+        &mut self,
+        ticket: Ticket,
+        command: u16,
+        memory: &dyn Memory,
+        by: Instant,
+    ) -> Result<Reply, ClientError> {
         loop {
             if let Some(reply) = ticket.take() {
                 return reply;

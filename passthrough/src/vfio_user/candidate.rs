@@ -11,7 +11,8 @@ use vfio_user::wire::WireError;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::description::{Description, Shared};
-use super::guest_memory::{ServedMemory, descriptor};
+use super::guest_memory::descriptor;
+use super::lease::Lease;
 use super::process::ServerProcess;
 use super::session::Session;
 use super::{OpenError, socket};
@@ -54,15 +55,26 @@ impl Candidate {
         };
         let socket = socket::open(path)?;
         began(socket.try_clone().map_err(host)?);
-        let process = ServerProcess::behind(&socket).map_err(host)?;
+        let theirs = socket.try_clone().map_err(host)?;
+        ServerProcess::note_senders(&socket, true).map_err(host)?;
         let stated = Capabilities {
             max_msg_fds: Some(MOST_DESCRIPTORS),
             max_data_xfer_size: Some(DEFAULT_TRANSFER),
             ..Capabilities::default()
         };
         let by = Instant::now() + patience * 3;
-        let client = Client::connect(socket, Some(stated), patience)
-            .map_err(|error| open_error(path, "who it is", patience, error))?;
+        let mut process = None;
+        let client = Client::connect_seeing(socket, Some(stated), patience, |_| {
+            process = Some(ServerProcess::behind(&theirs));
+            // The rest is read without: there is no room for it.
+            let _ = ServerProcess::note_senders(&theirs, false);
+        });
+        let client = client.map_err(|error| open_error(path, "who it is", patience, error))?;
+        // It has answered, so it was looked at.
+        let process = match process {
+            Some(process) => process.map_err(host)?,
+            None => ServerProcess::behind(&theirs).map_err(host)?,
+        };
         let candidate = Self {
             path: path.to_owned(),
             client,
@@ -158,25 +170,34 @@ impl Found {
         &self.shared.warnings
     }
 
-    /// Gives it guest memory: from here on the process has it, whatever this returns.
+    /// Gives it guest memory: from here on the process has it, whatever this returns. The lease ends with an error.
     ///
     /// # Errors
     /// When the server does not take it.
-    pub fn give(self, memory: &ServedMemory) -> Result<(Session, Reader), OpenError> {
+    pub fn give(self, lease: Arc<Lease>) -> Result<(Session, Reader), OpenError> {
         let mut candidate = self.candidate;
         let server = *candidate.client.server();
-        for (map, file) in memory.ranges() {
+        for (map, file) in lease.memory().ranges() {
             let fds: Vec<_> = file.map(descriptor).into_iter().collect();
             let patience = candidate.patience();
             let payload = [map.as_bytes()];
             let client = &mut candidate.client;
-            let reply = client.request(command::DMA_MAP, &payload, &fds, memory, patience);
+            let reply = client.request(command::DMA_MAP, &payload, &fds, &*lease, patience);
             let doing = "guest memory";
-            reply.map_err(|error| open_error(&candidate.path, doing, candidate.patience, error))?;
+            reply.map_err(|error| {
+                lease.end();
+                open_error(&candidate.path, doing, candidate.patience, error)
+            })?;
         }
         let (requests, mut reader) = candidate.client.split();
         reader.set_patience(candidate.patience);
-        let session = Session::new(requests, server, self.shared.files, candidate.process);
+        let session = Session::new(
+            requests,
+            server,
+            self.shared.files,
+            candidate.process,
+            lease,
+        );
         Ok((session, reader))
     }
 }

@@ -19,15 +19,18 @@ use super::candidate::{Candidate, Found};
 use super::description::Description;
 use super::holders::Holders;
 use super::irqs;
+use super::lease::Lease;
 use super::link::{End, Link};
 use super::session::Session;
 use crate::client::ClientError;
 
 /// Messages taken before anything else is looked at.
 const BURST: usize = 64;
+
 /// Between two attempts to reconnect: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
 /// What the thread does until the link is released.
 pub fn run(link: &Link, description: &Description, mut session: Arc<Session>, mut reader: Reader) {
     loop {
@@ -69,7 +72,7 @@ fn serve(link: &Link, session: &Arc<Session>, reader: &mut Reader) {
             let _ = irqs::set_pin_masked(&unmask, false);
         }
         for _ in 0..BURST {
-            match reader.turn(&link.memory) {
+            match reader.turn(&*session.lease) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => return link.end(session, end(&error)),
@@ -129,13 +132,10 @@ fn reconnect(link: &Link, description: &Description) -> Option<(Arc<Session>, Re
         state.begun += 1;
         drop(state);
         let attempted = attempt(link, description);
-        let mut state = link.lock();
-        (state.attempt, state.ended) = (None, state.ended + 1);
         match attempted {
             Ok((session, reader)) => {
-                state.trouble = None;
-                drop(state);
                 debug!(socket = link.name, "the server is back");
+                // Before it can go again.
                 link.observer.back();
                 let session = Arc::new(session);
                 link.begin(Arc::clone(&session));
@@ -143,10 +143,7 @@ fn reconnect(link: &Link, description: &Description) -> Option<(Arc<Session>, Re
             }
             Err(error) => {
                 let trouble = error.to_string();
-                state.trouble = Some(trouble.clone());
-                let released = state.released;
-                drop(state);
-                link.tell();
+                let released = link.fail_attempt(&trouble);
                 if !released && worth_a_warning(&error) && warned.as_ref() != Some(&trouble) {
                     warn!(socket = link.name, trouble, "reconnecting");
                     link.observer.warn(&trouble);
@@ -187,12 +184,12 @@ fn attempt(link: &Link, description: &Description) -> Result<(Session, Reader), 
             what: format!("it is not the one that was there before: {difference}"),
         });
     }
-    make_room(link, &found)?;
-    found.give(&link.memory)
+    let lease = make_room(link, &found)?;
+    found.give(lease)
 }
 
 /// A process that had guest memory before must have ended, or be the one that comes again: two would write to it.
-fn make_room(link: &Link, found: &Found) -> Result<(), OpenError> {
+fn make_room(link: &Link, found: &Found) -> Result<Arc<Lease>, OpenError> {
     let coming = found.process();
     if link.memory.is_shared() {
         let holders = link.lock().holders.clone();
@@ -204,10 +201,11 @@ fn make_room(link: &Link, found: &Found) -> Result<(), OpenError> {
             });
         }
     }
+    let lease = Arc::new(Lease::new(&link.memory));
     let mut holders = Holders::default();
-    holders.add(coming);
+    holders.add(coming, &lease);
     link.lock().holders = holders;
-    Ok(())
+    Ok(lease)
 }
 
 /// Has the thread try at once, and waits for what comes of it, until `by` at most. Does nothing where the server is

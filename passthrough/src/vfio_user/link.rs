@@ -58,6 +58,8 @@ pub struct State {
     pub urgent: bool,
     /// Why the last one failed.
     pub trouble: Option<String>,
+    /// Why it was not quiet when that was last asked.
+    unquiet: Option<String>,
 }
 
 /// Why a session ended.
@@ -98,6 +100,7 @@ impl Link {
                 attempt: None,
                 urgent: false,
                 trouble: None,
+                unquiet: None,
             }),
             changed: Condvar::new(),
             wake: EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?,
@@ -147,10 +150,12 @@ impl Link {
                 return;
             }
             (state.session, state.told) = (None, false);
+            session.lease.end();
             (state.reason, state.trouble) = (reason.clone(), None);
         }
         session.requests.close();
-        if hung && self.options.fence {
+        // One that has memory by messages alone has none any more.
+        if hung && self.options.fence && self.memory.is_shared() {
             session.process.kill(Duration::ZERO);
         }
         self.observer.gone(&reason);
@@ -160,15 +165,31 @@ impl Link {
         let _ = self.wake.write(1);
     }
 
-    /// The connection is there.
+    /// The connection is there: by an attempt to reconnect, or by the first one. In one step with the attempt's end,
+    /// or whoever waits for that would find no connection.
     pub fn begin(&self, session: Arc<Session>) {
         let mut state = self.lock();
-        if !state.released {
+        (state.attempt, state.trouble, state.unquiet) = (None, None, None);
+        state.ended = state.begun;
+        if state.released {
+            session.lease.end();
+        } else {
             state.session = Some(session);
             state.sessions += 1;
         }
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// An attempt to reconnect has failed, with this `trouble`. Says whether the link was released meanwhile.
+    pub fn fail_attempt(&self, trouble: &str) -> bool {
+        let mut state = self.lock();
+        (state.attempt, state.ended) = (None, state.begun);
+        state.trouble = Some(trouble.to_owned());
+        let released = state.released;
+        drop(state);
+        self.changed.notify_all();
+        released
     }
 
     /// Ends all for good; what was under way fails.
@@ -181,6 +202,7 @@ impl Link {
             (state.session.take(), state.attempt.take())
         };
         if let Some(session) = session {
+            session.lease.end();
             session.requests.close();
         }
         if let Some(attempt) = attempt {
@@ -190,8 +212,9 @@ impl Link {
         let _ = self.wake.write(1);
     }
 
-    /// Whether no process has guest memory any more, other than those that are known to have ended. Where servers are
-    /// fenced, this one is ended first.
+    /// Whether nobody reaches guest memory any more: no message is served, and the processes that have it, where it
+    /// is shared, are known to have ended. Where servers are fenced, one that is there is let go of, and one that does
+    /// not end is killed.
     pub fn is_quiet(&self) -> bool {
         let fence = self.options.fence;
         let (holders, session) = {
@@ -202,11 +225,17 @@ impl Link {
             if !fence {
                 return false;
             }
-            let reason = "its device was not shut down in time";
+            let reason = "its device was not shut down";
             self.end(session, End::Hung(reason.into()));
         }
-        // Without memory of its own a server that is gone asks for none either.
-        !self.memory.is_shared() || holders.have_ended(fence)
+        let Some(why) = holders.not_quiet(fence) else {
+            return true;
+        };
+        let known = self.lock().unquiet.replace(why.clone());
+        if known.as_ref() != Some(&why) {
+            self.observer.warn(&why);
+        }
+        false
     }
 
     /// The error of calls to a server that is gone.

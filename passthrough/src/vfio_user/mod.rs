@@ -8,9 +8,12 @@
 //! Writes are posted: the server is told that no reply is wanted, and one that comes all the same is passed over.
 //! The server takes messages in their order, so that a read sees the writes of its thread before it.
 //!
-//! A server that is gone may still have guest memory. It is quiet when its process has ended; with
-//! [`UserOptions::fence`] it is killed. Reads and writes of files that the kernel does for a process can outlast it
-//! by a moment, as long as the storage behind them takes.
+//! A server that is gone may still have guest memory. It is quiet when it had none but by messages, of which none is
+//! being served any more; or when its process has ended, and nobody else has its end of the connection. The process is
+//! the one that answered, whoever called `listen` for it. One that is in no namespace of this process, or is this
+//! process or the first one, is not known, and never known to have ended; what a server hands to others that close the
+//! connection is not seen. With [`UserOptions::fence`] it is killed. Reads and writes of files that the kernel does for
+//! a process can outlast it by a moment, as long as the storage behind them takes.
 //!
 //! Not implemented: live migration, dirty page logging, twin sockets, and more than one client of a server.
 
@@ -25,6 +28,7 @@ mod holders;
 mod io_events;
 mod irqs;
 mod keeper;
+mod lease;
 mod link;
 mod open_error;
 mod process;
@@ -49,8 +53,15 @@ pub use user_device::UserDevice;
 pub struct UserOptions {
     /// How long it may take for an answer, and to make room for a message; then it is gone.
     pub request_timeout: Duration,
-    /// A server that misses a deadline is killed, so that it cannot reach guest memory any more. The process is the
-    /// one that called `listen`: where a service manager did so for the server, nothing is killed.
+    /// The process of a server that has guest memory is killed, so that it cannot reach it any more:
+    ///
+    /// - at once where it misses a deadline: of a request, or of a teardown;
+    /// - where its device was not shut down for another reason, such as a refused reset, and the machine asks whether it
+    ///   is quiet ([`Client::is_quiet`](crate::Client::is_quiet)). One that has left is given a moment to end by itself;
+    /// - where another process serves the device now, and is to be given guest memory.
+    ///
+    /// It is the process that answered, whoever called `listen` for it. A server that has guest memory by messages
+    /// alone is not killed: nobody serves them any more.
     pub fence: bool,
 }
 

@@ -1,8 +1,9 @@
 //! The process behind a connection: who it is, whether it has ended, and its end where it must come.
 //!
-//! The kernel names the process that called `listen`. Where a service manager did so for the server, that is the
-//! service manager: it is never killed, and what it started is never known to have ended.
-#![allow(unsafe_code)] // Two socket options that no crate here reads.
+//! It is the one that answers, as the kernel notes with each message. The one that called `listen`, which is noted
+//! with the connection, may be another: a service manager that listens for the server, or a parent that has ended since,
+//! and whose number may be another's by now.
+#![allow(unsafe_code)] // Socket options that no crate here reads, and numbers of processes that are not here.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_passcred;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// A process that has, or had, the other end of a connection.
@@ -24,12 +26,13 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Who is behind `socket`, which must never be shut down for reading.
+    /// Whose message is the next to be read from `socket`, which must never be shut down for reading. Takes effect
+    /// where [`Self::note_senders`] came before the message.
     ///
     /// # Errors
     /// When the host gives no descriptor.
     pub fn behind(socket: &UnixStream) -> std::io::Result<Self> {
-        let pid = peer_pid(socket);
+        let pid = sender(socket).unwrap_or(0);
         let process = Pid::from_raw(pid.max(0));
         // Neither the first process nor this one: the one starts servers, the other plays them.
         let known = process.filter(|pid| !pid.is_init() && *pid != rustix::process::getpid());
@@ -38,6 +41,14 @@ impl ServerProcess {
             handle: known.and_then(|pid| handle(socket, pid)),
             socket: socket.try_clone()?,
         })
+    }
+
+    /// Has the kernel note with each message of `socket` who sent it, or no longer.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn note_senders(socket: &UnixStream, note: bool) -> std::io::Result<()> {
+        Ok(set_socket_passcred(socket, note)?)
     }
 
     /// Its number.
@@ -65,6 +76,26 @@ impl ServerProcess {
         ready(handle.as_fd(), PollFlags::IN, patience) && {
             let left = by.saturating_duration_since(Instant::now());
             ready(self.socket.as_fd(), PollFlags::empty(), left)
+        }
+    }
+
+    /// Why it is not known to have ended, and what to do.
+    pub fn why_not_ended(&self) -> String {
+        let pid = self.pid;
+        if !self.is_known() {
+            return "it is not known which process the server is, nor whether it has ended: it may still have the \
+                    guest's memory"
+                .to_owned();
+        }
+        match self.has_left() {
+            true => format!(
+                "process {pid} has closed the server's connection, and goes on: it may still have the guest's memory: \
+                 end it"
+            ),
+            false => format!(
+                "process {pid}, or one that it shares the server's connection with, still has that, and the guest's \
+                 memory: end it"
+            ),
         }
     }
 
@@ -99,18 +130,57 @@ fn ready(fd: BorrowedFd<'_>, events: PollFlags, patience: Duration) -> bool {
     }
 }
 
-/// A handle of the peer, which is `pid`.
+/// A handle of `pid`, which has sent what is to be read.
 fn handle(socket: &UnixStream, pid: Pid) -> Option<OwnedFd> {
     /// Linux 6.5.
     const SO_PEERPIDFD: libc::c_int = 77;
     let mut fd: libc::c_int = -1;
-    match option(socket, SO_PEERPIDFD, &mut fd) {
+    if peer_pid(socket) == pid.as_raw_nonzero().get()
+        && option(socket, SO_PEERPIDFD, &mut fd).is_ok()
+        && fd >= 0
+    {
         // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
-        Ok(()) if fd >= 0 => Some(unsafe { OwnedFd::from_raw_fd(fd) }),
-        // A kernel without: the number may be another's by now, but only where who called `listen` has ended.
-        Err(Errno::NOPROTOOPT) => pidfd_open(pid, PidfdFlags::empty()).ok(),
-        _ => None,
+        return Some(unsafe { OwnedFd::from_raw_fd(fd) });
     }
+    // It is there still: it has to answer the rest of what it is asked before it is given anything.
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// Who sent what is to be read next; 0 for one that has no number here.
+fn sender(socket: &UnixStream) -> Option<i32> {
+    let mut byte = 0_u8;
+    let mut part = libc::iovec {
+        iov_base: std::ptr::from_mut(&mut byte).cast(),
+        iov_len: 1,
+    };
+    // Room for the sender alone. Descriptors that come with the message are not made here, and come when it is read.
+    let mut control = [0_u64; 8];
+    // SAFETY: plain data, for which zero is a value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    // SAFETY: computes a size.
+    let room = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) };
+    header.msg_controllen = room as usize;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header names a byte, and a buffer that is larger than it says; both outlive the call.
+    let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    if count <= 0 {
+        return None;
+    }
+    // SAFETY: the kernel has filled the buffer that the header names, and said how far.
+    let first = unsafe { libc::CMSG_FIRSTHDR(&raw const header).as_ref() }?;
+    if (first.cmsg_level, first.cmsg_type) != (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) {
+        return None;
+    }
+    // SAFETY: what follows the head of such a message is this structure, at any alignment.
+    let sender = unsafe {
+        libc::CMSG_DATA(first)
+            .cast::<libc::ucred>()
+            .read_unaligned()
+    };
+    Some(sender.pid)
 }
 
 fn peer_pid(socket: &UnixStream) -> i32 {

@@ -7,6 +7,7 @@ use vfio_user::protocol::Capabilities;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::description;
+use super::lease::Lease;
 use super::process::ServerProcess;
 use super::shared_file::SharedFile;
 use crate::client::IrqType;
@@ -21,6 +22,8 @@ pub struct Session {
     pub files: Vec<Option<SharedFile>>,
     /// Who is behind it.
     pub process: Arc<ServerProcess>,
+    /// Guest memory, by messages.
+    pub lease: Arc<Lease>,
     told: Mutex<Told>,
 }
 
@@ -52,12 +55,14 @@ impl Session {
         server: Capabilities,
         files: Vec<Option<SharedFile>>,
         process: Arc<ServerProcess>,
+        lease: Arc<Lease>,
     ) -> Self {
         Self {
             requests,
             server,
             files,
             process,
+            lease,
             told: Mutex::default(),
         }
     }

@@ -19,6 +19,7 @@ use super::description::{self, Description};
 use super::guest_memory::ServedMemory;
 use super::io_events;
 use super::irqs::Call;
+use super::lease::Lease;
 use super::link::Link;
 use super::session::Signals;
 use super::{OpenError, UserOptions, irqs, keeper};
@@ -70,8 +71,9 @@ impl UserDevice {
             link.observer.warn(warning);
         }
         let description = Arc::new(found.description.clone());
-        link.lock().holders.add(found.process());
-        let (session, reader) = found.give(&memory)?;
+        let lease = Arc::new(Lease::new(&memory));
+        link.lock().holders.add(found.process(), &lease);
+        let (session, reader) = found.give(lease)?;
         let session = Arc::new(session);
         link.begin(Arc::clone(&session));
         let theirs = (Arc::clone(&link), Arc::clone(&description));

@@ -115,6 +115,16 @@ impl Played {
     ) -> Self {
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).unwrap();
+        Self::over(listener, path, stated, rule)
+    }
+
+    /// A server for which another has called `listen`.
+    pub fn over(
+        listener: UnixListener,
+        path: PathBuf,
+        stated: Capabilities,
+        rule: impl Fn(&Asked<'_>) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
         let (stop, stopped) = UnixStream::pair().unwrap();
         let shared = Arc::new(Shared {
             notes: Mutex::default(),
