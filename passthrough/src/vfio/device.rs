@@ -109,7 +109,8 @@ impl VfioDevice {
         }
     }
 
-    /// What a call failed with. Where the kernel has no device behind the file any more, that is the end of it.
+    /// What an access or a reset failed with. Where the kernel has no device behind the file any more, that is the end
+    /// of it. Of interrupts it says the same where a pin leads nowhere.
     pub(super) fn failed(&self, doing: impl Into<String>, source: io::Error) -> ClientError {
         if source.raw_os_error() != Some(libc::ENODEV) {
             return self.refused(doing, source);

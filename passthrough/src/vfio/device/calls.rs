@@ -87,7 +87,7 @@ impl Client for VfioDevice {
             interrupts::signal(index, 0, &every)
         };
         self.set_irqs(&opened, &record)
-            .map_err(|error| self.failed(doing(), error))?;
+            .map_err(|error| self.refused(doing(), error))?;
         opened.note(irq, true);
         self.started();
         Ok(())
@@ -105,7 +105,7 @@ impl Client for VfioDevice {
             return Ok(());
         };
         self.set_irqs(&opened, &interrupts::off(interrupts::index(irq)))
-            .map_err(|error| self.failed(format!("turning {irq:?} interrupts off"), error))?;
+            .map_err(|error| self.refused(format!("turning {irq:?} interrupts off"), error))?;
         opened.note(irq, false);
         Ok(())
     }
@@ -122,7 +122,7 @@ impl Client for VfioDevice {
             "unmasking its pin"
         };
         self.set_irqs(&opened, &interrupts::mask_pin(masked))
-            .map_err(|error| self.failed(doing, error))
+            .map_err(|error| self.refused(doing, error))
     }
 
     fn unmask_pin_by(&self, event: Option<&Arc<EventFd>>) -> Result<(), ClientError> {
@@ -132,7 +132,7 @@ impl Client for VfioDevice {
         }
         let descriptor = event.map_or(interrupts::NONE, |event| event.as_raw_fd());
         self.set_irqs(&opened, &interrupts::unmask_pin_by(descriptor))
-            .map_err(|error| self.failed("having its pin unmasked by a signal", error))
+            .map_err(|error| self.refused("having its pin unmasked by a signal", error))
     }
 
     fn io_events(&self, _region: u32) -> Vec<IoEvent> {

@@ -142,9 +142,8 @@ fn an_opening_that_is_put_off_for_long_is_an_error_that_says_so() {
             "/dev/vfio/7"
         };
         assert!(text.contains(shown), "{text}");
-        // More often than once, and not for ever.
-        let tries = scene.script.count(call);
-        assert!((2..1000).contains(&tries), "{tries}");
+        // Not for as long as it would have taken.
+        assert!(scene.script.count(call) < 1000);
     }
 }
 

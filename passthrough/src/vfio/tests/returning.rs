@@ -136,7 +136,7 @@ fn a_device_is_not_opened_anew_before_it_is_closed() {
         let reset = scope.spawn(|| device.reset(soon()));
         scene.script.wait_for("Reset");
         device.leave("it was unplugged");
-        let by = Deadline::after(Duration::from_millis(20));
+        let by = Deadline::after(Duration::from_millis(300));
         let text = device.revive(by).unwrap_err().to_string();
         assert!(text.contains("still in use"), "{text}");
         drop(release);
@@ -155,7 +155,7 @@ fn a_device_that_is_put_off_when_it_is_opened_anew_is_tried_no_longer_than_the_d
     device.leave("it was unplugged");
     wait_until("closed", || scene.script.open_devices() == 0);
     scene.script.fail("Device", &[libc::EAGAIN; 1000]);
-    let by = Deadline::after(Duration::from_millis(20));
+    let by = Deadline::after(Duration::from_millis(300));
     let text = device.revive(by).unwrap_err().to_string();
     assert!(text.contains("puts its opening off"), "{text}");
     assert!(scene.script.count("Device") < 1000);
