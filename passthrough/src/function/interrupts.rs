@@ -4,7 +4,7 @@
 //! then, and has the device do what differs from what it was told before. Changes that come while another thread has
 //! the turn are settled by it or after it, several at once. The turn is held while the device is called, since calls
 //! of two threads would overtake each other; nothing else waits for it but those who change interrupts of the same
-//! function.
+//! function. A guest's write to such a register thus waits for the device: once it is done, the interrupt arrives.
 
 mod pin;
 mod vector;

@@ -83,3 +83,32 @@ fn what_comes_after_the_type_was_turned_off_is_nobodys() {
     fill(&bench, 3);
     assert_eq!(bench.router.taken(3), 0);
 }
+
+/// A vCPU waits for one answer.
+#[test]
+fn vectors_apart_are_one_request_to_a_server() {
+    let bench = of_a_server();
+    for vector in 0..u32::from(VECTORS) {
+        fill(&bench, vector);
+    }
+    bench.write(MSIX, ENABLE);
+    set_masked(&bench, 4, true);
+    bench.device.take_calls();
+    let all = [Call::Connect(MsixIrq, 0, vec![true; VECTORS.into()])];
+    bench.write(MSIX, ENABLE | MASK_ALL);
+    assert_eq!(bench.device.take_calls(), all);
+    assert!(bench.device.signal(MsixIrq, 4) && bench.device.signal(MsixIrq, 6));
+    bench.write(MSIX, ENABLE);
+    assert_eq!(bench.device.take_calls(), all);
+    let taken = [3, 4, 6].map(|vector| bench.router.taken(vector));
+    assert_eq!(taken, [0, 0, 1]);
+    assert_eq!(bench.read_bar32(0, PENDING), 1 << 4);
+    // Those that are untouched at the ends are left out.
+    bench.device.take_calls();
+    set_masked(&bench, 4, false);
+    assert_eq!(
+        bench.device.take_calls(),
+        [Call::Connect(MsixIrq, 4, vec![true])]
+    );
+    assert_eq!(bench.router.taken(4), 1);
+}

@@ -15,6 +15,7 @@ mod placed;
 mod presence;
 mod refused;
 mod resets;
+mod teardown;
 mod without_own_reset;
 
 use std::sync::Arc;
