@@ -62,8 +62,18 @@ struct Turn {
     command: Option<u16>,
     msix: Applied,
     msi: Applied,
-    pin: bool,
+    pin: PinLink,
     released: bool,
+}
+
+/// Whether the device's pin asserts its line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum PinLink {
+    #[default]
+    Off,
+    On,
+    /// It was to be turned on, which has failed, and could not be turned off again.
+    Unknown,
 }
 
 impl Interrupts {
@@ -205,14 +215,23 @@ impl Interrupts {
     }
 
     fn set_pin(&self, turn: &mut Turn, on: bool) -> Result<(), ClientError> {
-        let Some(pin) = self.pin.as_ref().filter(|_| turn.pin != on) else {
+        let wanted = if on { PinLink::On } else { PinLink::Off };
+        let Some(pin) = self.pin.as_ref().filter(|_| turn.pin != wanted) else {
             return Ok(());
         };
-        match on {
-            true => pin.connect(&*self.client)?,
-            false => pin.disconnect(&*self.client)?,
+        if turn.pin != PinLink::Off {
+            pin.disconnect(&*self.client)?;
+            turn.pin = PinLink::Off;
         }
-        turn.pin = on;
+        if on {
+            let connected = pin.connect(&*self.client);
+            turn.pin = match connected {
+                Ok(()) => PinLink::On,
+                Err((_, false)) => PinLink::Off,
+                Err((_, true)) => PinLink::Unknown,
+            };
+            connected.map_err(|(failure, _)| failure)?;
+        }
         Ok(())
     }
 

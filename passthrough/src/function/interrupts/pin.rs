@@ -28,8 +28,8 @@ impl Pin {
         })
     }
 
-    /// Turns it on.
-    pub(super) fn connect(&self, client: &dyn Client) -> Result<(), ClientError> {
+    /// Turns it on. Where that fails it is off again, or it has to be turned off yet, which is said beside the error.
+    pub(super) fn connect(&self, client: &dyn Client) -> Result<(), (ClientError, bool)> {
         let _ = (self.trigger.read(), self.ended.read());
         let refused = |source| ClientError::Refused {
             device: client.name().to_owned(),
@@ -37,17 +37,13 @@ impl Pin {
             source,
         };
         let line = self.line.connect(&self.trigger, &self.ended);
-        line.map_err(refused)?;
+        line.map_err(|source| (refused(source), false))?;
         let trigger = Some(descriptor(&self.trigger));
         let connected = client
             .connect(IrqType::Intx, 0, &[trigger])
             .and_then(|()| client.unmask_pin_by(Some(&self.ended)));
-        if connected.is_err() {
-            // Better no interrupt than one that nobody ends.
-            let _ = client.disconnect(IrqType::Intx);
-            self.leave_line();
-        }
-        connected
+        // Better no interrupt than one that nobody ends.
+        connected.map_err(|failure| (failure, self.disconnect(client).is_err()))
     }
 
     /// Turns it off. A device that is gone has it off.

@@ -8,7 +8,7 @@ use super::device::*;
 use super::interrupts::{ENABLE, fill, message, ready, ready_with, set_masked};
 use super::resets::soon;
 use super::{Bench, COMMAND, MEMORY};
-use crate::client::IrqType::{Msi as MsiIrq, Msix as MsixIrq};
+use crate::client::IrqType::{Intx as IntxIrq, Msi as MsiIrq, Msix as MsixIrq};
 
 fn refuse(bench: &Bench, refusals: &[Refusal]) {
     bench.device.refuses.lock().unwrap().extend(refusals);
@@ -154,4 +154,26 @@ fn vectors_for_msi_that_the_machine_did_not_have_are_asked_for_again() {
     bench.write(MSI, 1 << 16);
     assert!(bench.device.signal(MsiIrq, 0));
     assert_eq!(bench.router.taken(VECTORS.into()), 1);
+}
+
+#[test]
+fn a_pin_that_is_neither_on_nor_off_is_turned_off_before_anything_else_is_on() {
+    let bench = Bench::new();
+    refuse(&bench, &[Refusal::UnmaskPin, Refusal::Disconnect]);
+    bench.enable();
+    assert_eq!(bench.device.connected(), 1, "it could not be turned off");
+    bench.device.take_calls();
+    fill(&bench, 0);
+    bench.write(MSIX, ENABLE);
+    let calls = bench.device.take_calls();
+    assert!(calls.contains(&Call::Disconnect(IntxIrq)), "{calls:?}");
+    assert!(!bench.line.is_connected() && bench.device.signal(MsixIrq, 0));
+
+    // The same where the pin is wanted still.
+    let bench = Bench::new();
+    refuse(&bench, &[Refusal::UnmaskPin, Refusal::Disconnect]);
+    bench.enable();
+    bench.enable();
+    assert!(bench.device.signal(IntxIrq, 0) && bench.line.taken());
+    assert!(bench.device.unmask_by.lock().unwrap().is_some());
 }

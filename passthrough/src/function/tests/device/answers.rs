@@ -126,6 +126,9 @@ impl Client for Played {
 
     fn unmask_pin_by(&self, event: Option<&Arc<EventFd>>) -> Result<(), ClientError> {
         self.call(Call::UnmaskBy(event.is_some()))?;
+        if event.is_some() {
+            self.refuse(Refusal::UnmaskPin)?;
+        }
         *self.unmask_by.lock().unwrap() = event.cloned();
         Ok(())
     }

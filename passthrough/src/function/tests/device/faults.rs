@@ -10,6 +10,8 @@ pub(in super::super) enum Refusal {
     /// Vectors are taken from whom they signalled, and connected to nobody.
     ConnectHalfway,
     Disconnect,
+    /// Having the pin unmasked by an eventfd.
+    UnmaskPin,
     /// Nobody answers in time.
     Read,
     /// It is not waited for.
