@@ -29,6 +29,8 @@ pub(super) struct Script {
     pub(super) not_by_itself: Mutex<BTreeSet<HostPath>>,
     /// Functions that are reset with any other, with their groups.
     pub(super) dependents: Mutex<BTreeSet<(u32, HostPath)>>,
+    /// The same for functions that are reset with fewer of them, or more.
+    pub(super) dependents_of: Mutex<BTreeMap<HostPath, BTreeSet<(u32, HostPath)>>>,
     /// How many interrupts a device has: INTx, MSI, MSI-X, and the host's two.
     pub(super) interrupts: Mutex<[u32; 5]>,
     /// Size of BAR 0, in bytes.
@@ -65,6 +67,7 @@ impl Script {
             devices,
             not_by_itself: Mutex::default(),
             dependents: Mutex::default(),
+            dependents_of: Mutex::default(),
             interrupts: Mutex::new([1, 8, 4, 1, 1]),
             bar_size: AtomicU64::new(BAR_SIZE),
             unmappable: AtomicBool::new(false),
@@ -221,8 +224,10 @@ impl Script {
         }
     }
 
-    fn hot_reset_set(&self, record: &mut Record) {
-        let dependents = self.dependents.lock().unwrap();
+    fn hot_reset_set(&self, file: BorrowedFd<'_>, record: &mut Record) {
+        let path = HostPath::parse(&name_of(file)).unwrap();
+        let its_own = self.dependents_of.lock().unwrap().get(&path).cloned();
+        let dependents = its_own.unwrap_or_else(|| self.dependents.lock().unwrap().clone());
         record.set_u32(8, dependents.len() as u32);
         for (number, (group, path)) in dependents.iter().enumerate() {
             let at = 12 + 8 * number;
@@ -255,7 +260,7 @@ impl Ioctls for Script {
                 answer.count = self.interrupts.lock().unwrap()[answer.index as usize]
             }
             Request::SetIrqs(record) => self.set_irqs(record),
-            Request::HotResetInfo(record) => self.hot_reset_set(record),
+            Request::HotResetInfo(record) => self.hot_reset_set(file, record),
             Request::HotReset(record) => self.hot_resets.lock().unwrap().push(record.u32_at(8)),
             Request::IoasRanges { ranges, .. } => ranges.clone_from(&self.reach.lock().unwrap()),
             _ => {}

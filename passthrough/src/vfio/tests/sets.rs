@@ -1,5 +1,6 @@
 //! Functions that are reset together: once, by whichever comes last, and what is known where that does not happen.
 
+use std::collections::BTreeSet;
 use std::thread;
 
 use super::*;
@@ -257,6 +258,41 @@ fn a_hot_reset_that_fails_fails_those_too_that_were_reset_by_themselves() {
     other.reset(soon()).unwrap_err();
     let unfinished = scene.vfio.unfinished_resets();
     assert_eq!(unfinished[0].members, ["0000:03:00.0", "0000:03:00.1"]);
+}
+
+#[test]
+fn a_function_that_is_reset_with_others_than_those_it_needs_comes_to_both() {
+    let behind = ["0000:04:00.0", "0000:04:00.1"];
+    let scene = Scene::slot(&[
+        ("0000:03:00.0", 7, false),
+        (behind[0], 8, false),
+        (behind[1], 8, false),
+    ]);
+    let set: BTreeSet<_> = behind
+        .map(|address| (8, HostPath::parse(address).unwrap()))
+        .into();
+    for (_, path) in &set {
+        let mut dependents = scene.script.dependents_of.lock().unwrap();
+        dependents.insert(*path, set.clone());
+    }
+    let above = scene.open("0000:03:00.0").unwrap();
+    let behind = behind.map(|address| scene.open(address).unwrap());
+    assert_eq!(behind[0].reset_set().unwrap().members.len(), 2);
+    assert_eq!(above.reset_set().unwrap().members.len(), 3);
+    // Those behind it need nobody else.
+    behind
+        .iter()
+        .for_each(|device| device.reset(soon()).unwrap());
+    assert_eq!(scene.script.hot_resets(), [1]);
+    assert_eq!(scene.vfio.unfinished_resets(), []);
+    // It needs them to be at rest.
+    above.reset(soon()).unwrap();
+    assert_eq!(scene.script.hot_resets(), [1]);
+    behind
+        .iter()
+        .for_each(|device| device.reset(soon()).unwrap());
+    assert_eq!(scene.script.hot_resets(), [1, 2, 1]);
+    assert_eq!(scene.vfio.unfinished_resets(), []);
 }
 
 #[test]
