@@ -64,7 +64,7 @@ pub struct AddUserDevice {
     /// How long the server may take to answer a request, in milliseconds. 5,000 unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_timeout_ms: Option<u64>,
-    /// Whether a server that has not answered in time is killed.
+    /// Whether a server is killed that has not answered in time, or whose device could not be shut down.
     #[serde(default)]
     pub fence: bool,
     /// How long its reset is expected to take, in milliseconds.

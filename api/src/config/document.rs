@@ -90,43 +90,33 @@ impl DeviceDocument {
     /// Refuses a field that the device's type does not have.
     fn check_fields<E: de::Error>(&self) -> Result<(), E> {
         let kind = self.r#type.kind();
-        let given: [(&str, bool, &[&str]); 19] = [
-            ("seed", self.seed.is_some(), &[BRIDGE, NVME]),
-            ("teardown", self.teardown.is_some(), &[BRIDGE, NVME]),
-            ("children", self.children.is_some(), &[BRIDGE]),
-            ("serial", self.serial.is_some(), &[NVME]),
-            ("model", self.model.is_some(), &[NVME]),
-            ("firmware", self.firmware.is_some(), &[NVME]),
-            (
-                "volatile_write_cache",
-                self.volatile_write_cache.is_some(),
-                &[NVME],
-            ),
-            ("io_queues", self.io_queues.is_some(), &[NVME]),
-            (
-                "interrupt_vectors",
-                self.interrupt_vectors.is_some(),
-                &[NVME],
-            ),
-            ("namespaces", self.namespaces.is_some(), &[NVME]),
-            ("namespace_store", self.namespace_store.is_some(), &[NVME]),
-            ("state", self.state.is_some(), &[NVME]),
-            ("shutdown", self.shutdown.is_some(), &[NVME]),
-            ("faults", self.faults.is_some(), &[NVME]),
-            ("path", self.path.is_some(), &[VFIO]),
-            ("socket", self.socket.is_some(), &[VFIO_USER]),
-            (
-                "request_timeout_ms",
-                self.request_timeout_ms.is_some(),
-                &[VFIO_USER],
-            ),
-            ("fence", self.fence.is_some(), &[VFIO_USER]),
-            (
-                "expected_reset_ms",
-                self.expected_reset_ms.is_some(),
-                &[VFIO, VFIO_USER],
-            ),
-        ];
+        /// Each field with whether it is given, and the kinds of devices that have it.
+        macro_rules! given {
+            ($($field:ident: $kinds:expr),* $(,)?) => {
+                [$((stringify!($field), self.$field.is_some(), &$kinds as &[&str])),*]
+            };
+        }
+        let given = given! {
+            seed: [BRIDGE, NVME],
+            teardown: [BRIDGE, NVME],
+            children: [BRIDGE],
+            serial: [NVME],
+            model: [NVME],
+            firmware: [NVME],
+            volatile_write_cache: [NVME],
+            io_queues: [NVME],
+            interrupt_vectors: [NVME],
+            namespaces: [NVME],
+            namespace_store: [NVME],
+            state: [NVME],
+            shutdown: [NVME],
+            faults: [NVME],
+            path: [VFIO],
+            socket: [VFIO_USER],
+            request_timeout_ms: [VFIO_USER],
+            fence: [VFIO_USER],
+            expected_reset_ms: [VFIO, VFIO_USER],
+        };
         let mut given = given.into_iter();
         match given.find(|(_, given, kinds)| *given && !kinds.contains(&kind)) {
             Some((field, _, _)) => Err(E::custom(format_args!(

@@ -78,8 +78,9 @@ pub struct VfioUserConfig {
     /// How long the server may take to answer a request, in milliseconds, 1 to 60,000. One that takes longer is taken
     /// for hung: the guest sees the device no more. 5,000 unless given.
     pub request_timeout_ms: Option<u64>,
-    /// Whether a server that has not answered in time is killed, so that it cannot write to guest memory any more and
-    /// the machine can boot again. Off unless given: a hung server keeps the machine stopped.
+    /// Whether a server is killed that has not answered in time, or whose device could not be shut down in a teardown,
+    /// if only since it answered its reset with an error: it cannot write to guest memory any more then, and the machine
+    /// boots without it. Off unless given: such a server keeps the machine stopped.
     #[serde(default)]
     pub fence: bool,
     /// How long its reset is expected to take, in milliseconds, up to an hour: for `vm.plan` alone. 0 unless given.

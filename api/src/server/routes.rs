@@ -5,6 +5,7 @@ use axum::http::{Method, Uri};
 use utoipa::OpenApi;
 
 use super::{Api, handlers};
+use crate::config::DeviceAdded;
 use crate::error::{ApiError, ErrorCode};
 
 /// What every route begins with.
@@ -34,6 +35,8 @@ macro_rules! routes {
             ),
             servers((url = "http://localhost/api/v1")),
             paths($($($handler)::+),+),
+            // What is only named by a type of responses.
+            components(schemas(DeviceAdded)),
         )]
         pub(crate) struct Document;
 

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http;
+use utoipa::IntoResponses;
 
 use super::super::body;
 use super::Api;
@@ -58,6 +59,27 @@ pub async fn set_behaviour(
     api.call(Request::SetBehaviour(id, Box::new(update))).await
 }
 
+/// How a device is added.
+#[derive(IntoResponses)]
+#[expect(
+    dead_code,
+    reason = "stands for what `Response` becomes, in the document alone"
+)]
+enum AddResponses {
+    /// It is part of the machine, which is as it was otherwise.
+    #[response(status = 200)]
+    Added(DeviceAdded),
+    /// The device is refused; the error names the field. The machine is as it was.
+    #[response(status = 400)]
+    Refused(ApiError),
+    /// The machine runs, or there is none, or somebody else uses the device, or another passed-through device is away.
+    #[response(status = 409)]
+    Conflict(ApiError),
+    /// It failed.
+    #[response(status = "default")]
+    Failed(ApiError),
+}
+
 /// Add a device to a machine that does not run. Its devices are made anew: files and sockets of the others are
 /// closed and opened again, and the numbers of boots and teardowns go on.
 #[utoipa::path(
@@ -65,12 +87,7 @@ pub async fn set_behaviour(
     path = "/vm.add-device",
     tag = "devices",
     request_body = AddDevice,
-    responses(
-        (status = 200, description = "It is part of the machine, which is as it was otherwise.", body = DeviceAdded),
-        (status = 400, description = "The device is refused; the error names the field. The machine is as it was.", body = ApiError),
-        (status = 409, description = "The machine runs, or there is none, or somebody else uses the device.", body = ApiError),
-        (status = "default", description = "It failed.", body = ApiError),
-    ),
+    responses(AddResponses),
 )]
 pub async fn add(
     State(api): State<Api>,
@@ -86,12 +103,7 @@ pub async fn add(
     path = "/vm.add-user-device",
     tag = "devices",
     request_body = AddUserDevice,
-    responses(
-        (status = 200, description = "It is part of the machine, which is as it was otherwise.", body = DeviceAdded),
-        (status = 400, description = "The device is refused; the error names the field. The machine is as it was.", body = ApiError),
-        (status = 409, description = "The machine runs, or there is none, or somebody else uses the device.", body = ApiError),
-        (status = "default", description = "It failed.", body = ApiError),
-    ),
+    responses(AddResponses),
 )]
 pub async fn add_user(
     State(api): State<Api>,
@@ -111,7 +123,7 @@ pub async fn add_user(
         (status = 204, description = "The machine is made anew without it."),
         (status = 400, description = "Devices are behind it, or every machine has it.", body = ApiError),
         (status = 404, description = "There is no such device.", body = ApiError),
-        (status = 409, description = "The machine runs, or there is none.", body = ApiError),
+        (status = 409, description = "The machine runs, or there is none, or another passed-through device is away.", body = ApiError),
         (status = "default", description = "It failed.", body = ApiError),
     ),
 )]
