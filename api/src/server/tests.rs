@@ -1,6 +1,8 @@
 //! The server on real sockets, before an owner of the machine that the tests play.
 
 mod devices;
+mod events;
+mod sockets;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -125,91 +127,6 @@ impl Bench {
 
 fn machine() -> VmConfig {
     VmConfig::from_json(br#"{ "payload": { "kernel": "/vmlinuz" } }"#).unwrap()
-}
-
-#[test]
-fn the_socket_is_for_its_owner_only_and_goes_with_the_server() {
-    let mut bench = Bench::new();
-    let file = std::fs::metadata(&bench.path).unwrap();
-    assert_eq!(file.permissions().mode() & 0o7777, 0o600);
-    assert_eq!(
-        bench.server.as_ref().unwrap().path(),
-        Some(bench.path.as_path())
-    );
-    bench.client.ping().unwrap();
-    bench.server.take().unwrap().stop();
-    assert!(!bench.path.exists());
-    assert!(matches!(
-        bench.client.ping(),
-        Err(ClientError::Connect { .. })
-    ));
-}
-
-#[test]
-fn a_stale_socket_is_replaced_a_live_one_and_a_file_are_not() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("api.sock");
-    let owner = Arc::new(Owner::default());
-    let go = |path: &Path| start(listen(path), owner.clone(), Arc::new(EventLog::new()));
-
-    drop(UnixListener::bind(&path).unwrap());
-    assert!(path.exists(), "a stale socket");
-    let server = go(&path).unwrap();
-    let inode = std::fs::metadata(&path).unwrap().ino();
-
-    assert!(matches!(go(&path), Err(ServerError::InUse(_))));
-    assert_eq!(
-        std::fs::metadata(&path).unwrap().ino(),
-        inode,
-        "the live one is untouched"
-    );
-    Client::new(&path).ping().unwrap();
-
-    // Another's socket in its place is not removed.
-    std::fs::remove_file(&path).unwrap();
-    let _other = UnixListener::bind(&path).unwrap();
-    server.stop();
-    assert!(path.exists());
-
-    let file = directory.path().join("file");
-    std::fs::write(&file, "precious").unwrap();
-    assert!(matches!(go(&file), Err(ServerError::NotASocket(_))));
-    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
-    assert!(matches!(
-        go(&directory.path().join("none/api.sock")),
-        Err(ServerError::Socket { .. })
-    ));
-    assert!(go(&directory.path().join("x".repeat(200))).is_err());
-}
-
-#[test]
-fn a_socket_can_be_inherited() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("api.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    let config = ServerConfig {
-        listen: Listen::Inherited(listener.into()),
-    };
-    let server = start(
-        config,
-        Arc::new(Owner::default()),
-        Arc::new(EventLog::new()),
-    )
-    .unwrap();
-    Client::new(&path).ping().unwrap();
-    server.stop();
-    assert!(path.exists(), "it is its maker's to remove");
-
-    let (one, _other) = UnixStream::pair().unwrap();
-    let config = ServerConfig {
-        listen: Listen::Inherited(one.into()),
-    };
-    let started = start(
-        config,
-        Arc::new(Owner::default()),
-        Arc::new(EventLog::new()),
-    );
-    assert!(matches!(started, Err(ServerError::Inherited(_))));
 }
 
 #[test]
@@ -384,112 +301,6 @@ fn an_answer_on_its_way_is_delivered_before_the_server_ends() {
     reply.send(Ok(Response::Done));
     bench.server.take().unwrap().stop();
     waiting.join().unwrap().unwrap();
-}
-
-#[test]
-fn events_are_replayed_and_then_followed() {
-    let mut bench = Bench::new();
-    bench.events.push(EventKind::VmCreated);
-    bench.events.push(EventKind::VmBooted { boot: 1 });
-    let mut all = bench.client.events(Some(0)).unwrap();
-    let mut later = bench.client.events(Some(1)).unwrap();
-    let mut live = bench.client.events(None).unwrap();
-    let soon = Some(Instant::now() + Duration::from_secs(10));
-    assert_eq!(
-        all.next_by(soon).unwrap().unwrap().event,
-        EventKind::VmCreated
-    );
-    assert_eq!(all.next_by(soon).unwrap().unwrap().seq, 2);
-    assert_eq!(later.next_by(soon).unwrap().unwrap().seq, 2);
-
-    let (log, now) = (
-        bench.events.clone(),
-        Instant::now() + Duration::from_millis(20),
-    );
-    assert!(matches!(
-        all.next_by(Some(now)),
-        Err(ClientError::Timeout { .. })
-    ));
-    let pusher = thread::spawn(move || {
-        for boot in 2..=1000 {
-            log.push(EventKind::VmBooted { boot });
-        }
-    });
-    for stream in [&mut all, &mut later, &mut live] {
-        for seq in 3..=1001 {
-            let event = stream.next_by(soon).unwrap().unwrap();
-            assert_eq!(
-                (event.seq, event.event),
-                (seq, EventKind::VmBooted { boot: seq - 1 })
-            );
-        }
-    }
-    pusher.join().unwrap();
-    bench.server.take().unwrap().stop();
-    assert_eq!(
-        all.next_by(soon).unwrap(),
-        None,
-        "the stream ends with the server"
-    );
-    assert_eq!(all.seen(), 1001);
-}
-
-#[test]
-fn a_gap_is_told_of() {
-    let bench = Bench::with_log(EventLog::with_capacity(4));
-    for boot in 1..=10 {
-        bench.events.push(EventKind::VmBooted { boot });
-    }
-    let lines: Vec<_> = bench
-        .client
-        .event_lines(Some(2), false)
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
-    assert_eq!(lines.len(), 5);
-    let gap: Value = serde_json::from_str(&lines[0]).unwrap();
-    assert_eq!(
-        (&gap["event"], &gap["reason"], &gap["lost"]),
-        (&json!("gap"), &json!("overrun"), &json!(4))
-    );
-    assert!(lines[1].contains(r#""seq":7"#));
-    let mut restarted = bench.client.events(Some(99)).unwrap();
-    let first = restarted.next().unwrap().unwrap();
-    assert_eq!(
-        first.event,
-        EventKind::Gap {
-            reason: GapReason::Restarted,
-            lost: 6
-        }
-    );
-    assert_eq!(restarted.next().unwrap().unwrap().seq, 7);
-}
-
-#[test]
-fn events_are_sent_to_browsers_too_and_bad_queries_refused() {
-    let bench = Bench::new();
-    bench.events.push(EventKind::VmCreated);
-    let mut stream = UnixStream::connect(&bench.path).unwrap();
-    let head = "GET /api/v1/events?since=0&follow=false HTTP/1.1\r\nhost: a\r\naccept: text/event-stream\r\n";
-    stream
-        .write_all(format!("{head}connection: close\r\n\r\n").as_bytes())
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(
-        answer.contains("content-type: text/event-stream"),
-        "{answer}"
-    );
-    assert!(answer.contains("id: 1\ndata: {\"seq\":1,"), "{answer}");
-    for query in ["since=x", "sinc=1", "follow=maybe"] {
-        assert_eq!(
-            bench
-                .refused(Method::GET, &format!("/events?{query}"), "")
-                .0,
-            400,
-            "{query}"
-        );
-    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, memfd_create};
 use vfio_user::Errno;
-use vfio_user::client::{Client, ClientError, Memory};
+use vfio_user::client::{Client, ClientError, Memory, Reply};
 use vfio_user::protocol::{
     Area, Capabilities, DmaMap, DmaUnmap, IrqSet, RegionAccess, RegionInfo, command, irq,
     irq_set_flag, region,
@@ -133,15 +133,20 @@ impl Driver {
         command: u16,
         payload: &[&[u8]],
         fds: &[BorrowedFd<'_>],
-    ) -> Result<Vec<u8>, Errno> {
+    ) -> Result<Reply, Errno> {
         match self
             .client
             .request(command, payload, fds, &self.remote, SOON)
         {
-            Ok(reply) => Ok(reply.payload),
+            Ok(reply) => Ok(reply),
             Err(ClientError::Refused { errno, .. }) => Err(errno),
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// Asks for what a server that has the device answers.
+    fn ask(&mut self, command: u16, question: &[u8]) -> Reply {
+        self.request(command, &[question], &[]).unwrap()
     }
 
     fn map(&mut self, address: u64, shared: bool) -> Result<(), Errno> {
@@ -192,8 +197,8 @@ impl Driver {
             region,
             count,
         };
-        let reply = self.request(command::REGION_READ, &[access.as_bytes()], &[]);
-        reply.unwrap()[16..].to_vec()
+        let reply = self.ask(command::REGION_READ, access.as_bytes());
+        reply.payload[16..].to_vec()
     }
 
     pub fn config(&mut self, offset: u64, count: u32) -> Vec<u8> {
@@ -220,15 +225,19 @@ impl Driver {
     }
 
     fn set_vector(&mut self, vector: u32, event: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.set_irq(vector, irq_set_flag::DATA_EVENTFD, &[event])
+    }
+
+    fn set_irq(&mut self, vector: u32, data: u32, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let set = IrqSet {
             argsz: 20,
-            flags: irq_set_flag::DATA_EVENTFD | irq_set_flag::ACTION_TRIGGER,
+            flags: data | irq_set_flag::ACTION_TRIGGER,
             index: irq::MSIX,
             start: vector,
             count: 1,
         };
         let irqs = command::DEVICE_SET_IRQS;
-        self.request(irqs, &[set.as_bytes()], &[event]).map(drop)
+        self.request(irqs, &[set.as_bytes()], fds).map(drop)
     }
 
     /// Tries what is neither memory nor an eventfd, and a file that ends before its range does.
@@ -317,18 +326,12 @@ impl Driver {
             size: 0,
             offset: 0,
         };
-        let ask = |driver: &mut Self, info: &RegionInfo| {
-            let payload = [info.as_bytes()];
-            let question = command::DEVICE_GET_REGION_INFO;
-            let client = &mut driver.client;
-            client
-                .request(question, &payload, &[], &driver.remote, SOON)
-                .unwrap()
-        };
-        let short = RegionInfo::read_from_bytes(&ask(self, &info).payload).unwrap();
+        let question = command::DEVICE_GET_REGION_INFO;
+        let reply = self.ask(question, info.as_bytes());
+        let short = RegionInfo::read_from_bytes(&reply.payload).unwrap();
         assert_eq!((short.argsz, short.cap_offset), (64, 32));
         info.argsz = short.argsz;
-        let reply = ask(self, &info);
+        let reply = self.ask(question, info.as_bytes());
         let area = Area::read_from_bytes(&reply.payload[48..64]).unwrap();
         assert_eq!((area.offset, area.size), (0x1000, 0x1000));
         self.doorbells = reply.descriptors.into_iter().next().map(File::from);

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use linux_loader::loader::bootparam::boot_params;
+
 use super::*;
 
 fn memory(mib: usize) -> GuestRam {

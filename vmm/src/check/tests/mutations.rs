@@ -1,5 +1,8 @@
 //! Good reports, broken in one thing each.
 
+mod guest;
+mod order;
+
 use api::report::{DeviceReport, GuestReport};
 
 use super::*;
@@ -75,84 +78,6 @@ fn too_soon<'a>(id: &'a str, before: &'a str) -> impl FnOnce(&mut TeardownReport
         report.devices[device].start_ns = start;
         report.devices[device].ready_ns = start;
     }
-}
-
-#[test]
-fn order_under_serial() {
-    // The list from its tail: camera, stick, hub, c and d moved behind by their links, …
-    let list = good(Serial);
-    let mut list: Vec<_> = list
-        .devices
-        .iter()
-        .map(|device| (device.position, &device.id))
-        .collect();
-    list.sort_unstable();
-    for pair in list.windows(2) {
-        let (then, first) = (pair[0].1, pair[1].1);
-        broken(
-            Serial,
-            too_soon(then, first),
-            Rule::OneByOne,
-            &[first, then],
-        );
-    }
-}
-
-#[test]
-fn order_under_completion() {
-    use Rule::{ChildrenFirst, ConsumersFirst, OneByOne};
-    broken(
-        Completion,
-        too_soon("switch", "a"),
-        ChildrenFirst,
-        &["a", "switch"],
-    );
-    broken(
-        Completion,
-        too_soon("switch", "slow"),
-        ChildrenFirst,
-        &["slow", "switch"],
-    );
-    broken(
-        Completion,
-        too_soon("bridge", "c"),
-        ChildrenFirst,
-        &["c", "bridge"],
-    );
-    broken(Completion, too_soon("a", "d"), ConsumersFirst, &["d", "a"]);
-    broken(
-        Completion,
-        too_soon("serial", "c"),
-        ConsumersFirst,
-        &["c", "serial"],
-    );
-    broken(
-        Completion,
-        too_soon("bridge", "slow"),
-        OneByOne,
-        &["slow", "bridge"],
-    );
-}
-
-#[test]
-fn order_under_cookie() {
-    broken(Cookie, too_soon("a", "d"), Rule::Barrier, &["a", "d"]);
-    broken(
-        Cookie,
-        too_soon("hub", "stick"),
-        Rule::Barrier,
-        &["stick", "hub"],
-    );
-    let off = |report: &mut TeardownReport| {
-        let a = at(report, "a");
-        report.devices[a].cookie = report.devices[a].cookie.map(|cookie| cookie + 1);
-    };
-    broken(Cookie, off, Rule::Cookie, &["a"]);
-    let off = |report: &mut TeardownReport| {
-        let a = at(report, "a");
-        report.devices[a].waited_for_cookie = None;
-    };
-    broken(Cookie, off, Rule::Cookie, &["a"]);
 }
 
 #[test]
@@ -323,70 +248,6 @@ fn a_critical_path_that_leaves_part_of_the_chain_out() {
         assert_eq!(violations.len(), 1, "{}", all(&violations));
         assert_eq!(violations[0].rule, Rule::CriticalPath);
     }
-}
-
-#[test]
-fn the_guests_part() {
-    let change = |change: fn(&mut GuestReport)| {
-        broken(
-            Completion,
-            |report| change(&mut report.guest),
-            Rule::Guest,
-            &[],
-        );
-    };
-    change(|guest| guest.handshake_sum_ns += 1);
-    change(|guest| guest.span_ns -= 1);
-    change(|guest| guest.overlap = None);
-    change(|guest| guest.overlap = Some(2.0));
-    change(|guest| guest.order = GuestOrder::Parallel);
-    change(|guest| guest.order = GuestOrder::None);
-    change(|guest| guest.devices[0].events[0].count = 0);
-    change(|guest| guest.devices[0].events[0].last_ns -= 1);
-    change(|guest| guest.devices[0].events[0].last_ns = i64::MAX);
-    change(|guest| guest.devices[1].handshake.as_mut().unwrap().seen_ns = Some(-11));
-    change(|guest| guest.devices[1].handshake.as_mut().unwrap().requested_ns = 1_000_000_000);
-}
-
-#[test]
-fn a_queue_may_be_deleted_until_the_teardown_begins() {
-    let mut report = good(Completion);
-    let begin = report.teardown_start_ns;
-    report.vcpu_pause_ns = report.vcpu_pause_ns.min(begin - 1);
-    let deletion = |act| GuestEvent {
-        act,
-        first_ns: -300,
-        last_ns: begin as i64,
-        count: 2,
-    };
-    report.guest.devices[0]
-        .events
-        .push(deletion(GuestAct::DeleteSubmissionQueue));
-    passes(&report);
-    let last = report.guest.devices[0].events.last_mut().unwrap();
-    last.last_ns += 1;
-    assert_eq!(check(&report)[0].rule, Rule::Guest);
-    *report.guest.devices[0].events.last_mut().unwrap() = deletion(GuestAct::BusMasterOff);
-    assert_eq!(check(&report)[0].rule, Rule::Guest, "a vCPU stood still");
-}
-
-#[test]
-fn a_handshake_that_never_ended_lasts_until_the_guest_last_looked() {
-    let mut report = good(Completion);
-    let given_up = &mut report.guest.devices[0];
-    given_up.handshake.as_mut().unwrap().completed_ns = None;
-    given_up.handshake.as_mut().unwrap().seen_ns = None;
-    given_up.events.push(GuestEvent {
-        act: GuestAct::Poll,
-        first_ns: -99,
-        last_ns: -40,
-        count: 30,
-    });
-    report.guest.handshake_sum_ns = 40;
-    report.guest.span_ns = 40;
-    report.guest.overlap = Some(1.0);
-    report.guest.order = GuestOrder::Parallel;
-    passes(&report);
 }
 
 #[test]

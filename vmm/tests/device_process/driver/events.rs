@@ -22,6 +22,12 @@ const HELD_UP: Duration = Duration::from_millis(50);
 /// The longest that is waited for the process to look at a counter.
 const MOST_SPINS: u32 = 4000;
 
+/// Has writes to a file wait.
+fn block(file: &File) {
+    let flags = rustix::fs::fcntl_getfl(file).unwrap();
+    rustix::fs::fcntl_setfl(file, flags & !OFlags::NONBLOCK).unwrap();
+}
+
 impl Driver {
     /// Doorbell Buffer Config.
     pub fn use_shadow(&mut self) {
@@ -47,11 +53,7 @@ impl Driver {
             index: region::BAR0,
             count: 0,
         };
-        let question = command::DEVICE_GET_REGION_IO_FDS;
-        let payload = [asked.as_bytes()];
-        let reply = (self.client)
-            .request(question, &payload, &[], &self.remote, SOON)
-            .unwrap();
+        let reply = self.ask(command::DEVICE_GET_REGION_IO_FDS, asked.as_bytes());
         let found = RegionIoFds::read_from_bytes(&reply.payload[..16]).unwrap();
         assert_eq!(found.count as usize, reply.descriptors.len());
         let places = reply.payload[16..].chunks(40);
@@ -68,20 +70,21 @@ impl Driver {
 
     /// Has the eventfds block whoever writes to them, or the server that waits for them, as a bad client may.
     pub fn spoil_events(&mut self) {
-        for event in self.events.values_mut() {
-            let flags = rustix::fs::fcntl_getfl(&*event).unwrap();
-            rustix::fs::fcntl_setfl(&*event, flags & !OFlags::NONBLOCK).unwrap();
-        }
+        self.events.values().for_each(block);
     }
 
     /// Connects a vector to an eventfd that is full and blocks.
     pub fn connect_full_vector(&mut self, vector: u32) -> File {
-        let event = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        self.set_vector(vector, event.as_fd()).unwrap();
-        let flags = rustix::fs::fcntl_getfl(&event).unwrap();
-        rustix::fs::fcntl_setfl(&event, flags & !OFlags::NONBLOCK).unwrap();
-        let mut event = File::from(event);
+        let mut event = self.connect_blocking_vector(vector);
         event.write_all(&FULL.to_ne_bytes()).unwrap();
+        event
+    }
+
+    fn connect_blocking_vector(&mut self, vector: u32) -> File {
+        let event = File::from(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        self.set_vector(vector, event.as_fd()).unwrap();
+        // The process has made it one that does not.
+        block(&event);
         event
     }
 
@@ -89,12 +92,8 @@ impl Driver {
     /// so that the process looks before and writes after. Tries until it was held up in the write, or for some
     /// seconds. Returns whether it was. Panics where it stays so.
     pub fn hold_up_a_signal(&mut self, vector: u32) -> bool {
-        let event = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        self.set_vector(vector, event.as_fd()).unwrap();
-        let flags = rustix::fs::fcntl_getfl(&event).unwrap();
-        rustix::fs::fcntl_setfl(&event, flags & !OFlags::NONBLOCK).unwrap();
-        let writer = File::from(event.try_clone().unwrap());
-        let counter = SharedEvent::from(event);
+        let writer = self.connect_blocking_vector(vector);
+        let counter = SharedEvent::from(OwnedFd::from(writer.try_clone().unwrap()));
         let by = Instant::now() + SOON;
         for delay in (0..MOST_SPINS).step_by(37).cycle() {
             // Room for one signal: the process's or ours.
@@ -131,15 +130,7 @@ impl Driver {
     }
 
     fn trigger_vector(&mut self, vector: u32) -> Result<(), Errno> {
-        let set = IrqSet {
-            argsz: 20,
-            flags: irq_set_flag::DATA_NONE | irq_set_flag::ACTION_TRIGGER,
-            index: irq::MSIX,
-            start: vector,
-            count: 1,
-        };
-        let irqs = command::DEVICE_SET_IRQS;
-        self.request(irqs, &[set.as_bytes()], &[]).map(drop)
+        self.set_irq(vector, irq_set_flag::DATA_NONE, &[])
     }
 
     /// Stores a doorbell in memory, if it has a place there. Says whether an eventfd was signalled for it.
