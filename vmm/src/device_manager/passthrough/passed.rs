@@ -20,10 +20,8 @@ impl Passthrough {
         };
         match news {
             DeviceNews::Gone(_) => {
-                // The host waits for what is mapped of it. It may be back, and mapped anew, by now.
-                if passed.function.client().gone().is_some() {
-                    passed.function.let_go();
-                }
+                // The host waits for what is mapped of it, unless it is back by now.
+                passed.function.let_go();
                 !std::mem::replace(&mut passed.away, true)
             }
             DeviceNews::Back => std::mem::replace(&mut passed.away, false),
