@@ -137,14 +137,17 @@ fn available_mib(account: &str) -> Option<u64> {
     Some((kib("MemAvailable:")? + kib("SwapFree:").unwrap_or(0)) >> 10)
 }
 
+/// The file of guest memory, whose size nobody changes any more: a server that has it could otherwise cut it short, and
+/// an access to what is not there would end this process.
 fn memfd(config: &api::config::MemoryConfig) -> io::Result<File> {
-    use rustix::fs::MemfdFlags;
-    let mut flags = MemfdFlags::CLOEXEC;
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals};
+    let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     if config.hugepages {
         flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
     }
     let file = File::from(rustix::fs::memfd_create("sundown-guest-memory", flags)?);
     file.set_len(config.size)?;
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(file)
 }
 
@@ -240,6 +243,20 @@ mod tests {
             .map(|r| r.get_mmap().file_offset().unwrap().start())
             .collect();
         assert_eq!(offsets, [0, LOW_MEMORY_END]);
+    }
+
+    #[test]
+    fn nobody_who_has_the_file_changes_its_size() {
+        let memory = create(&config(64 << 20)).unwrap();
+        let mapping = memory.iter().next().unwrap().get_mmap();
+        let theirs = mapping.file_offset().unwrap().file().try_clone().unwrap();
+        for size in [0, 1 << 20, 65 << 20] {
+            let refused = theirs.set_len(size).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EPERM), "{size}");
+        }
+        // Nor does anybody keep this one from writing to it.
+        let seal = rustix::fs::fcntl_add_seals(&theirs, rustix::fs::SealFlags::WRITE);
+        assert_eq!(seal, Err(rustix::io::Errno::PERM));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{SealFlags, fcntl_add_seals};
+use rustix::fs::{SealFlags, fcntl_add_seals, fcntl_get_seals};
 use vfio_user::Errno;
 use vfio_user::client::Memory;
 use vfio_user::protocol::{DmaMap, map_flag};
@@ -40,13 +40,15 @@ impl ServedMemory {
         self.ranges().any(|(_, file)| file.is_some())
     }
 
-    /// Keeps servers from cutting its files short, where they were made so that this is possible: an access to what
-    /// is not there any more would end this process.
-    pub fn seal(&self) {
-        for (_, file) in self.ranges() {
-            // Fails where the file takes no seals, or is in a file system without.
-            let _ = file.map(|file| fcntl_add_seals(file.file(), SealFlags::SHRINK));
-        }
+    /// Keeps servers from cutting its files short, and says whether they cannot: an access to what is not there any
+    /// more would end this process.
+    pub fn seal(&self) -> bool {
+        let mut files = self.ranges().filter_map(|(_, file)| file);
+        files.all(|file| {
+            // Fails where the file takes no more seals, or is in a file system without: then what it has counts.
+            let _ = fcntl_add_seals(file.file(), SealFlags::SHRINK);
+            fcntl_get_seals(file.file()).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
+        })
     }
 
     fn check(&self, at: u64, size: usize) -> Result<GuestAddress, Errno> {

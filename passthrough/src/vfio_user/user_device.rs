@@ -54,7 +54,7 @@ impl UserDevice {
             }
         };
         let memory = ServedMemory::new(memory);
-        memory.seal();
+        let is_sealed = memory.seal();
         let candidate = Candidate::connect(socket, options.request_timeout, drop)?;
         let found = candidate.find()?;
         let unheard = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
@@ -62,6 +62,11 @@ impl UserDevice {
         let link = Link::new(socket.to_owned(), options, memory.clone(), observer);
         let link = Arc::new(link.map_err(host("eventfd"))?);
         for warning in found.warnings() {
+            link.observer.warn(warning);
+        }
+        if !is_sealed {
+            let warning = "guest memory is in a file that the server could cut short, which would end the machine: \
+                           have it in a memfd that takes seals";
             link.observer.warn(warning);
         }
         if options.fence && !found.process().is_known() {

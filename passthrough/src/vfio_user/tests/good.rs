@@ -234,3 +234,18 @@ fn release_lets_the_server_see_the_end_and_ends_the_thread() {
     assert!(is_gone(&device.read(0, 0, &mut [0])));
     assert_eq!(watcher.said(), [], "it was given back, and is not gone");
 }
+
+#[test]
+fn guest_memory_that_a_server_could_cut_short_is_warned_of() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(MEMORY as u64).unwrap();
+    let range = (GuestAddress(0), MEMORY, Some(FileOffset::new(file, 0)));
+    let memory = GuestMemoryMmap::from_ranges_with_files([range]).unwrap();
+    let server = Played::good();
+    let watcher = Arc::new(Watcher::default());
+    let _device = connect(&server.path, options(20_000), &memory, watcher.clone()).unwrap();
+    let [Said::Warning(text)] = &watcher.said()[..] else {
+        panic!("{:?}", watcher.said());
+    };
+    assert!(text.contains("cut short"), "{text}");
+}
