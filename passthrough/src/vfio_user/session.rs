@@ -1,4 +1,4 @@
-//! One connection to a server that has guest memory and a reader, and what the server was told over it.
+//! One connection to a server that has guest memory and a reader, and what was said over it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,13 +27,15 @@ pub struct Session {
     told: Mutex<Told>,
 }
 
-/// What a server was told of interrupts.
+/// What a server was told of interrupts, and said of its reset.
 #[derive(Default)]
 struct Told {
     /// By the numbers of the types.
     types: [Signals; 3],
     /// What unmasks the pin when it is signalled, where the server does not look itself.
     resample: Option<Arc<EventFd>>,
+    /// The server knows no reset, whatever it said before.
+    lacks_reset: bool,
 }
 
 /// Whether a type of interrupts signals.
@@ -85,6 +87,16 @@ impl Session {
     /// From now on it is this.
     pub fn set_resample(&self, event: Option<Arc<EventFd>>) {
         self.told().resample = event;
+    }
+
+    /// Whether the server has answered that it knows no reset.
+    pub fn lacks_reset(&self) -> bool {
+        self.told().lacks_reset
+    }
+
+    /// It has answered so. Says whether it is the first time.
+    pub fn set_lacks_reset(&self) -> bool {
+        !std::mem::replace(&mut self.told().lacks_reset, true)
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {

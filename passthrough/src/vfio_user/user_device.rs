@@ -252,14 +252,32 @@ impl Client for UserDevice {
         self.description.reset
     }
 
+    /// A server that says so, and then answers that it knows no reset, has none from there on.
+    fn has_reset(&self) -> bool {
+        let session = self.link.session();
+        self.description.reset && !session.is_ok_and(|session| session.lacks_reset())
+    }
+
     fn reset(&self, by: Deadline) -> Result<(), ClientError> {
         let link = &self.link;
         let session = link.session()?;
         let doing = "a reset";
         let request = (command::DEVICE_RESET, &[][..]);
         let allowance = Allowance::until(by.instant());
-        link.ask(&session, request, &[], allowance, doing)?;
-        Ok(())
+        let refused = match link.ask(&session, request, &[], allowance, doing) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if let ClientError::Refused { source, .. } = &refused
+            && is_unknown(source)
+            && session.set_lacks_reset()
+        {
+            link.observer.warn(&format!(
+                "the server said that it can be reset, and answers that it cannot ({source}): from now on it is not \
+                 reset"
+            ));
+        }
+        Err(refused)
     }
 
     fn revive(&self, by: Deadline) -> Result<(), ClientError> {
@@ -290,6 +308,14 @@ impl Client for UserDevice {
             let _ = keeper.join();
         }
     }
+}
+
+/// Whether this is how a server answers a command that it does not know.
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::ENOTSUP | libc::ENOSYS | libc::ENOTTY)
+    )
 }
 
 impl Drop for UserDevice {

@@ -147,6 +147,7 @@ fn a_reset_is_asked_for_and_a_refused_one_says_so() {
         matches!(refused, ClientError::Refused { source, .. } if source.raw_os_error() == Some(16))
     );
     assert_eq!(watcher.said(), [], "it goes on");
+    assert!(device.has_reset());
     device.read(0, 0, &mut [0]).unwrap();
 }
 
@@ -248,4 +249,25 @@ fn guest_memory_that_a_server_could_cut_short_is_warned_of() {
         panic!("{:?}", watcher.said());
     };
     assert!(text.contains("cut short"), "{text}");
+}
+
+#[test]
+fn a_server_that_knows_no_reset_after_all_is_told_of_and_has_none() {
+    for errno in [22, 95, 38, 25] {
+        let server = Played::new(move |asked| match asked.command {
+            command::DEVICE_RESET => Verdict::Refuse(errno),
+            _ => Verdict::Ordinary,
+        });
+        let (device, watcher) = open(&server);
+        assert!(device.has_reset());
+        for _ in 0..2 {
+            let refused = device.reset(soon());
+            assert!(matches!(refused, Err(ClientError::Refused { .. })));
+        }
+        assert!(device.can_reset() && !device.has_reset());
+        let [Said::Warning(text)] = &watcher.said()[..] else {
+            panic!("{:?}", watcher.said());
+        };
+        assert!(text.contains("answers that it cannot"), "{text}");
+    }
 }
