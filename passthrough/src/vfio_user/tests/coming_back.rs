@@ -3,6 +3,7 @@
 use vfio_user::protocol::*;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::gate::Gate;
 use super::played::is_closed;
 use super::*;
 
@@ -187,4 +188,48 @@ fn a_client_that_leaves_is_seen_to_leave_though_its_side_is_kept() {
     assert!(process.has_left());
     assert!(!process.has_ended(Duration::ZERO), "nobody knows");
     assert!(!process.kill(Duration::ZERO));
+}
+
+/// Is told of a loss only once the gate is open.
+#[derive(Default)]
+struct Slow {
+    gate: Gate,
+    watcher: Watcher,
+}
+
+impl Observer for Slow {
+    fn gone(&self, reason: &str) {
+        self.gate.pass();
+        self.watcher.gone(reason);
+    }
+
+    fn back(&self) {
+        self.watcher.back();
+    }
+
+    fn warn(&self, message: &str) {
+        self.watcher.warn(message);
+    }
+}
+
+#[test]
+fn a_device_is_not_back_before_everybody_knows_that_it_was_gone() {
+    let server = other_afterwards(|_| None);
+    let slow = Arc::new(Slow::default());
+    let device = connect(&server.path, options(20_000), &memory(), slow.clone()).unwrap();
+    std::thread::scope(|scope| {
+        let reset = scope.spawn(|| device.reset(soon()));
+        slow.gate.is_reached();
+        let early = devices::lifecycle::Deadline::after(Duration::from_millis(50));
+        assert!(device.revive(early).is_err());
+        assert_eq!((device.session(), device.gone().is_some()), (1, true));
+        slow.gate.open();
+        assert!(is_gone(&reset.join().unwrap()));
+    });
+    device.revive(soon()).unwrap();
+    assert_eq!(device.session(), 2);
+    assert!(matches!(
+        &slow.watcher.said()[..],
+        [Said::Gone(_), Said::Back]
+    ));
 }
