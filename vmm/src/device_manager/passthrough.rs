@@ -24,8 +24,8 @@ use super::build::Host;
 use crate::assignment::KvmVfio;
 use crate::io_events::IoEventTable;
 
-/// So many devices are opened, or given back, at once: either takes as long as a reset of each.
-const AT_ONCE: usize = 64;
+/// So many devices are opened, given back, or asked whether they are quiet, at once.
+pub(super) const AT_ONCE: usize = 64;
 
 /// The devices of a machine that are passed through.
 pub(super) struct Passthrough {

@@ -1,11 +1,13 @@
 //! What becomes of devices that did not end as they should, and of those that are gone and come back.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use api::config::OnTimeout;
 use api::report::Outcome;
 
-use super::passthrough::{DeviceNews, Devices};
+use super::passthrough::{AT_ONCE, DeviceNews, Devices};
 use super::{DeviceManager, Listed};
 
 /// What was done with devices after a teardown.
@@ -54,12 +56,15 @@ impl DeviceManager {
     /// through, was gone and is back is the guest's again.
     pub fn judge<'a>(&mut self, ended: impl Iterator<Item = (&'a str, &'a Outcome)>) -> Verdict {
         let mut verdict = Verdict::default();
+        let ended: Vec<_> = ended.collect();
+        let quiet = self.ask_quiet(&ended);
         for (id, outcome) in ended {
             let passed = self.passthrough.has(id);
+            let is_quiet = quiet.contains(id);
             match outcome {
-                Outcome::TimedOut => self.give_up(id, None, &mut verdict),
+                Outcome::TimedOut => self.give_up(id, None, is_quiet, &mut verdict),
                 Outcome::Failed { error } if passed && !self.is_given_up(id) => {
-                    self.give_up(id, Some(error), &mut verdict)
+                    self.give_up(id, Some(error), is_quiet, &mut verdict)
                 }
                 // Where it is gone once more it stays away.
                 Outcome::Done if self.passthrough.is_there(id) => {
@@ -78,8 +83,55 @@ impl DeviceManager {
         verdict
     }
 
+    /// The devices that are to be quarantined, and are quiet. They are asked side by side: a server that is fenced takes
+    /// a moment to end.
+    fn ask_quiet<'a>(&self, ended: &[(&'a str, &'a Outcome)]) -> HashSet<&'a str> {
+        let asked = ended.iter().filter_map(|(id, outcome)| {
+            let is_given_up = match outcome {
+                Outcome::TimedOut => true,
+                Outcome::Failed { .. } => self.passthrough.has(id) && !self.is_given_up(id),
+                Outcome::Done | Outcome::Removed => false,
+            };
+            let number = self.list.find(id).filter(|_| is_given_up)?;
+            let listed = self.targets.0.get(number)?;
+            let on_timeout = self.list.node(number).on_timeout;
+            (on_timeout == OnTimeout::Quarantine).then_some((*id, &listed.device))
+        });
+        let asked: Vec<_> = asked.collect();
+        let mut quiet = HashSet::new();
+        for some in asked.chunks(AT_ONCE) {
+            let answers = thread::scope(|scope| {
+                let ask = some.iter().map(|(id, device)| {
+                    let thread = thread::Builder::new().name("quiet".to_owned());
+                    (
+                        *id,
+                        *device,
+                        thread.spawn_scoped(scope, || device.is_quiet()),
+                    )
+                });
+                let asking: Vec<_> = ask.collect();
+                let answers = asking.into_iter().map(|(id, device, thread)| {
+                    let is_quiet = match thread {
+                        // One that panics has said nothing.
+                        Ok(thread) => thread.join().unwrap_or(false),
+                        // The host has no thread to spare.
+                        Err(_) => device.is_quiet(),
+                    };
+                    (id, is_quiet)
+                });
+                answers.collect::<Vec<_>>()
+            });
+            quiet.extend(
+                answers
+                    .into_iter()
+                    .filter_map(|(id, is_quiet)| is_quiet.then_some(id)),
+            );
+        }
+        quiet
+    }
+
     /// Gives a device up that failed with `error`, or whose deadline passed.
-    fn give_up(&self, id: &str, error: Option<&String>, verdict: &mut Verdict) {
+    fn give_up(&self, id: &str, error: Option<&String>, is_quiet: bool, verdict: &mut Verdict) {
         let Some(number) = self.list.find(id) else {
             return;
         };
@@ -99,7 +151,7 @@ impl DeviceManager {
             may_end: why == NOT_QUIET && self.passthrough.has(id),
         };
         match self.list.node(number).on_timeout {
-            OnTimeout::Quarantine if listed.device.is_quiet() => {
+            OnTimeout::Quarantine if is_quiet => {
                 if self.quarantine(id) {
                     verdict.quarantined.push(id.to_owned());
                 }

@@ -133,7 +133,9 @@ impl Vmm {
         }
         // What came meanwhile, in its order: nobody else has put anything in front of it.
         for message in std::mem::take(&mut self.held) {
-            self.handle(message);
+            if let Some(message) = self.hold(message) {
+                self.handle(message);
+            }
         }
     }
 

@@ -42,6 +42,27 @@ fn while_a_machine_is_made_calls_are_answered_and_a_second_signal_ends_the_proce
 }
 
 #[test]
+fn shutdowns_that_come_while_a_machine_is_made_are_answered_when_that_has_ended() {
+    let mut vmm = Vmm::start();
+    let path = vmm.folder.path().join("silent");
+    let silent = UnixListener::bind(&path).unwrap();
+    let pci = json!([{
+        "type": "vfio-user", "id": "silent", "socket": path, "request_timeout_ms": 2000
+    }]);
+    let config = vmm.config(Guest::default().marker(1), pci);
+    thread::scope(|scope| {
+        let creating = scope.spawn(|| vmm.client.create(&config));
+        let _connection = silent.accept().unwrap();
+        let shutdowns = [0, 1].map(|_| scope.spawn(|| vmm.client.vmm_shutdown()));
+        assert!(creating.join().unwrap().is_err(), "nobody answers");
+        for shutdown in shutdowns {
+            shutdown.join().unwrap().unwrap();
+        }
+    });
+    assert_eq!(vmm.ended(), 0);
+}
+
+#[test]
 fn a_boot_that_a_shutdown_overtakes_is_not_answered_as_done() {
     let mut away = Process::start("away");
     let mut vmm = Vmm::start();

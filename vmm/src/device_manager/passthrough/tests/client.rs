@@ -23,17 +23,33 @@ pub struct Played {
     none: Region,
     pub gone: Mutex<Option<String>>,
     pub quiet: Mutex<bool>,
+    /// Those that are asked now whether they are quiet.
+    pub asked: Mutex<Option<Meeting>>,
     pub has_reset: Mutex<bool>,
     pub resets_fail: Mutex<bool>,
     /// A reset says that it has begun, and waits to be let go on.
     pub hold: Mutex<Option<(Sender<()>, Receiver<()>)>>,
-    /// Those that are given back now, and how many have to be before the first of them is.
-    pub releases: Arc<(Mutex<usize>, Condvar, usize)>,
+    /// Those that are given back now.
+    pub releases: Meeting,
+}
+
+/// How many are there, and how many have to be before the first of them goes on.
+pub type Meeting = Arc<(Mutex<usize>, Condvar, usize)>;
+
+fn meet(meeting: &Meeting) {
+    let (here, changed, together) = &**meeting;
+    let mut here = here.lock().unwrap();
+    *here += 1;
+    changed.notify_all();
+    let (_here, waited) = changed
+        .wait_timeout_while(here, PATIENCE, |here| *here < *together)
+        .unwrap();
+    assert!(!waited.timed_out(), "nobody else comes meanwhile");
 }
 
 impl Played {
     /// A device that is given back when `together` of those that share `releases` are.
-    pub fn new(name: &str, releases: Arc<(Mutex<usize>, Condvar, usize)>) -> Arc<Self> {
+    pub fn new(name: &str, releases: Meeting) -> Arc<Self> {
         let mut config = [0; 256];
         config[..4].copy_from_slice(&[0xF4, 0x1A, 0x01, 0x00]);
         Arc::new(Self {
@@ -48,6 +64,7 @@ impl Played {
             none: Region::default(),
             gone: Mutex::default(),
             quiet: Mutex::new(true),
+            asked: Mutex::default(),
             has_reset: Mutex::new(true),
             resets_fail: Mutex::default(),
             hold: Mutex::default(),
@@ -153,17 +170,14 @@ impl Client for Played {
     }
 
     fn is_quiet(&self, _: bool) -> bool {
+        let asked = self.asked.lock().unwrap().clone();
+        if let Some(meeting) = asked {
+            meet(&meeting);
+        }
         *self.quiet.lock().unwrap()
     }
 
     fn release(&self) {
-        let (here, changed, together) = &*self.releases;
-        let mut here = here.lock().unwrap();
-        *here += 1;
-        changed.notify_all();
-        let (_here, waited) = changed
-            .wait_timeout_while(here, PATIENCE, |here| *here < *together)
-            .unwrap();
-        assert!(!waited.timed_out(), "nobody else is given back meanwhile");
+        meet(&self.releases);
     }
 }

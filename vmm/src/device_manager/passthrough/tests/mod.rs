@@ -1,19 +1,19 @@
 //! What becomes of devices that are passed through, with devices that are played. The machine around them needs KVM.
 
 mod client;
+mod error;
+mod resets;
 
 use std::sync::mpsc::channel;
 use std::sync::{Condvar, Mutex};
 
-use api::error::{ApiError, ErrorCode};
-use api::report::{DeviceReport, Outcome};
+use api::error::ApiError;
+use api::report::Outcome;
 use api::state::TopologyNode;
 use devices::lifecycle::{Deadline, Phases};
 use devices::memory::GuestMemory;
 use devices::pci::PciFunction;
 use kvm_ioctls::Kvm;
-use passthrough::vfio::{OpenError, UnfinishedReset};
-use passthrough::vfio_user;
 use serde_json::json;
 use vm_memory::GuestMemoryBackend;
 
@@ -138,6 +138,20 @@ impl Built {
             },
         }
     }
+}
+
+#[test]
+#[ignore = "needs KVM"]
+fn those_that_failed_are_asked_side_by_side_whether_they_are_quiet() {
+    let mut built = built(3, "quarantine");
+    // Each waits for the others.
+    let meeting = Arc::new((Mutex::new(0), Condvar::new(), 3));
+    for played in &built.played {
+        *played.asked.lock().unwrap() = Some(Arc::clone(&meeting));
+    }
+    let ended = ["d0", "d1", "d2"].map(|id| (id, &Outcome::TimedOut));
+    let verdict = built.manager.judge(ended.into_iter());
+    assert_eq!(verdict.quarantined, ["d0", "d1", "d2"]);
 }
 
 #[test]
@@ -316,100 +330,4 @@ fn devices_are_given_back_side_by_side() {
     // Each waits for the others.
     drop(manager);
     assert_eq!(*played[0].releases.0.lock().unwrap(), 3);
-}
-
-#[test]
-#[ignore = "needs KVM"]
-fn those_of_a_set_that_was_not_reset_fail() {
-    let built = built(3, "quarantine");
-    let report = |id: &str, outcome: Outcome| -> DeviceReport {
-        let mut device = json!({
-            "id": id, "class": "vfio", "suppliers": [], "async": true, "position": 0, "ready_ns": 0, "start_ns": 0,
-            "end_ns": 0, "phases": [], "waited_on": [], "critical": false,
-        });
-        device["outcome"] = json!(outcome);
-        serde_json::from_value(device).unwrap()
-    };
-    let mut devices = [
-        report("d0", Outcome::Done),
-        report("d1", Outcome::TimedOut),
-        report("d2", Outcome::Done),
-    ];
-    let set = UnfinishedReset {
-        name: "slot 0000:03:00".to_owned(),
-        members: vec!["/0".to_owned(), "/1".to_owned()],
-        reason: "slot 0000:03:00 was not reset: /1 did not get to its reset".to_owned(),
-    };
-    let unfinished = [set];
-    let passthrough = &built.manager.passthrough;
-    passthrough.fail_members(&unfinished, &mut devices);
-    let Outcome::Failed { error } = &devices[0].outcome else {
-        panic!("{:?}", devices[0]);
-    };
-    assert_eq!(*error, unfinished[0].reason);
-    assert_eq!(devices[1].outcome, Outcome::TimedOut);
-    assert_eq!(devices[2].outcome, Outcome::Done, "it is of no set");
-}
-
-#[test]
-#[ignore = "needs KVM"]
-fn how_devices_are_reset_is_known_of_all() {
-    let built = built(3, "quarantine");
-    *built.played[2].has_reset.lock().unwrap() = false;
-    let resets = built.manager.resets(&built.config);
-    let [set] = &resets.sets[..] else {
-        panic!("{resets:?}");
-    };
-    assert_eq!(set.name, "slot 0000:03:00");
-    assert_eq!(set.ids, ["d0", "d1"]);
-    assert_eq!(resets.none, ["d2"]);
-}
-
-#[test]
-#[ignore = "needs KVM"]
-fn those_that_are_reset_together_are_named_once() {
-    let built = built(3, "quarantine");
-    let set = "slot 0000:03:00";
-    assert_eq!(built.manager.reset_set("d1").as_deref(), Some(set));
-    assert_eq!(built.manager.reset_set("d2"), None);
-    let node = built.node(0).passthrough.unwrap();
-    assert_eq!(node.reset_set.as_deref(), Some(set));
-}
-
-#[test]
-fn an_error_names_the_device_its_field_and_what_kind_it_is() {
-    let told = |error: PassthroughError| {
-        let error = ApiError::from(error);
-        assert_eq!(error.device.as_deref(), Some("v"), "{error}");
-        assert!(error.message.contains("device `v`: "), "{error}");
-        (error.code, error.field.unwrap())
-    };
-    let vfio = |source| {
-        told(PassthroughError::Vfio {
-            id: "v".to_owned(),
-            field: "pci[0].path".to_owned(),
-            source: Box::new(source),
-        })
-    };
-    let device = || "0000:01:00.0".to_owned();
-    let field = || "pci[0].path".to_owned();
-    assert_eq!(
-        vfio(OpenError::NoIommu { device: device() }),
-        (ErrorCode::BadHostDevice, field())
-    );
-    let node = "/dev/vfio/1".to_owned();
-    let busy = OpenError::Busy {
-        device: device(),
-        node,
-    };
-    assert_eq!(vfio(busy), (ErrorCode::HostDeviceBusy, field()));
-    let user = PassthroughError::VfioUser {
-        id: "v".to_owned(),
-        field: "pci[0].socket".to_owned(),
-        source: Box::new(vfio_user::OpenError::Absent("/s".into())),
-    };
-    assert_eq!(
-        told(user),
-        (ErrorCode::FileMissing, "pci[0].socket".to_owned())
-    );
 }
