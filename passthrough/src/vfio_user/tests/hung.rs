@@ -1,5 +1,6 @@
 //! Servers that do not answer: whoever waits has an end, and the device is gone.
 
+use std::sync::mpsc;
 use std::thread;
 
 use devices::lifecycle::Deadline;
@@ -92,37 +93,41 @@ fn a_reset_ends_at_its_own_deadline() {
 
 #[test]
 fn hung_servers_are_reset_in_parallel_each_to_its_own_deadline() {
-    let opened: Vec<_> = (0..3)
+    let (sender, under_way) = mpsc::channel();
+    let mut hung: Vec<_> = (0..3)
         .map(|_| {
-            let server = silent_to(command::DEVICE_RESET);
-            let opened = open(&server);
-            (server, opened)
+            let sender = sender.clone();
+            let server = Played::new(move |asked| match asked.command {
+                command::DEVICE_RESET => {
+                    sender.send(()).unwrap();
+                    Verdict::Silence
+                }
+                _ => Verdict::Ordinary,
+            });
+            let (device, _) = open(&server);
+            (server, device)
         })
         .collect();
-    let began = Instant::now();
-    let ends: Vec<_> = thread::scope(|scope| {
-        let waiting: Vec<_> = (1..)
-            .zip(&opened)
-            .map(|(number, (_, (device, _)))| {
-                scope.spawn(move || {
-                    let by = Deadline::at(began + Duration::from_millis(100 * number));
-                    let start = Instant::now();
-                    assert!(device.reset(by).is_err());
-                    (start, by.instant(), Instant::now())
-                })
-            })
-            .collect();
-        waiting
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
-    });
-    // All began before the first ended, and none ended before it was due.
-    let first = ends.iter().map(|(_, _, end)| *end).min().unwrap();
-    for (start, due, end) in &ends {
-        assert!(*start < first && due <= end);
+    let mut patient: Vec<_> = hung.iter().map(|(_, device)| Arc::clone(device)).collect();
+    let hasty = patient.remove(0);
+    let patient: Vec<_> = patient
+        .into_iter()
+        .map(|device| thread::spawn(move || device.reset(soon())))
+        .collect();
+    // Both servers hold a reset when the third is asked for one.
+    for _ in &patient {
+        under_way.recv_timeout(SOON).unwrap();
     }
-    assert!(ends.is_sorted_by_key(|(_, _, end)| *end), "each at its own");
+    let late = hasty.reset(Deadline::after(Duration::from_millis(50)));
+    assert!(matches!(late, Err(ClientError::TimedOut { .. })));
+    assert!(patient.iter().all(|thread| !thread.is_finished()));
+    // The others would wait as long as they may.
+    for (server, _) in &mut hung {
+        server.end();
+    }
+    for thread in patient {
+        assert!(is_gone(&thread.join().unwrap()));
+    }
 }
 
 #[test]
