@@ -35,6 +35,25 @@ struct Table {
     stale: bool,
 }
 
+type Messages = Vec<(u32, Option<MsiMessage>)>;
+
+impl Table {
+    /// Sets messages, and returns those that were there before, by GSI. A vector that nobody holds has none.
+    fn set(&mut self, changes: impl IntoIterator<Item = (u32, Option<MsiMessage>)>) -> Messages {
+        let mut before = Vec::new();
+        for (gsi, message) in changes {
+            let Some(held) = self.vectors.get_mut(&gsi) else {
+                continue;
+            };
+            if *held != message {
+                before.push((gsi, std::mem::replace(held, message)));
+                self.stale = true;
+            }
+        }
+        before
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -165,18 +184,15 @@ impl MsiRouter for InterruptRouting {
 
     fn set_messages(&self, changes: &[(Route, Option<MsiMessage>)]) -> io::Result<()> {
         let mut table = lock(&self.table);
-        let mut set = false;
-        for &(Route(gsi), message) in changes {
-            let Some(held) = table.vectors.get_mut(&gsi) else {
-                continue;
-            };
-            if *held != message {
-                *held = message;
-                set |= message.is_some();
-                table.stale = true;
-            }
+        let before = table.set(changes.iter().map(|&(Route(gsi), message)| (gsi, message)));
+        let has_message = |gsi| matches!(table.vectors.get(gsi), Some(Some(_)));
+        if !before.iter().any(|(gsi, _)| has_message(gsi)) {
+            return Ok(());
         }
-        if set { self.apply(&mut table) } else { Ok(()) }
+        self.apply(&mut table).inspect_err(|_| {
+            // One that KVM refuses must not keep all others out, and may be tried again.
+            table.set(before);
+        })
     }
 
     fn detach(&self, routes: &[(Route, &EventFd)]) {
@@ -239,5 +255,41 @@ impl IntxLine for LineConnection {
             *held = asserted;
             self.line.change(asserted);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: MsiMessage = MsiMessage {
+        address: 0xFEE0_0000,
+        data: 0x31,
+    };
+
+    #[test]
+    fn a_change_can_be_taken_back_and_made_again() {
+        let mut table = Table::default();
+        table.vectors.insert(24, None);
+        table.vectors.insert(25, Some(MESSAGE));
+        let changes = [(24, Some(MESSAGE)), (25, Some(MESSAGE)), (99, None)];
+        let before = table.set(changes);
+        assert_eq!(before, [(24, None)]);
+        assert!(table.stale);
+        table.set(before);
+        assert_eq!(table.vectors[&24], None);
+        assert_eq!(
+            table.set(changes),
+            [(24, None)],
+            "what failed is a change again"
+        );
+    }
+
+    #[test]
+    fn what_is_there_already_is_no_change() {
+        let mut table = Table::default();
+        table.vectors.insert(24, Some(MESSAGE));
+        assert_eq!(table.set([(24, Some(MESSAGE))]), []);
+        assert!(!table.stale);
     }
 }
