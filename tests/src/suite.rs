@@ -16,7 +16,7 @@ use crate::parts::Parts;
 use crate::scenarios::all;
 use crate::scenarios::compare::{COMPARISON, Comparison};
 use crate::scenarios::figures::{FIGURES, Figure};
-use crate::scenarios::passthrough::reboots::{REBOOTS, Row};
+use crate::scenarios::passthrough::table::{REBOOTS, Row};
 use crate::scenarios::result::{Outcome, RESULTS};
 use crate::{vmlinux, workspace};
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use lab::scenarios::passthrough::reboots;
+use lab::scenarios::passthrough::table;
 use lab::scenarios::{compare, figures};
 use lab::{suite, workspace};
 
@@ -58,8 +58,9 @@ fn against_qemu(output: &Path) -> Result<()> {
 
 fn passthrough(output: &Path) -> Result<()> {
     let rows = suite::reboots(output)?;
-    reboots::print("\nMeasured on the lab host, emulated:", &rows);
-    println!("\nAs JSON: {}", output.join(reboots::REBOOTS).display());
+    table::print("\nMeasured on the lab host, emulated:", &rows);
+    println!("\nAs JSON: {}", output.join(table::REBOOTS).display());
+    println!("Picture: {}", output.join(table::PICTURE).display());
     Ok(())
 }
 

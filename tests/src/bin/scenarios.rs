@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Parser;
 use lab::scenarios::compare;
 use lab::scenarios::figures::{self, Guests};
-use lab::scenarios::passthrough::reboots;
+use lab::scenarios::passthrough::{reboots, table};
 use lab::scenarios::run::{self, Place};
 use lab::scenarios::{Files, all};
 
@@ -114,7 +114,7 @@ fn begin(arguments: &Arguments) -> Result<bool> {
         return Ok(true);
     }
     if arguments.passthrough {
-        reboots::write(&reboots::measure(&place)?, &place.output)?;
+        table::write(&reboots::measure(&place)?, &place.output)?;
         return Ok(true);
     }
     let names = &arguments.names;

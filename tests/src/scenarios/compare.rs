@@ -5,15 +5,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::console::{Console, answer};
 use super::design::{Design, drive, root_port};
 use super::machine::Machine;
+use super::qemu::{self, Guest, Qemu};
 use super::run::Place;
 use super::{Files, Stage};
 
@@ -32,8 +31,6 @@ const ROUNDS: u32 = 2;
 const WAYS: [&str; 2] = ["threads", "io_uring"];
 const SECONDS: u32 = 4;
 const LIMIT: Duration = Duration::from_secs(900);
-const BOOT: Duration = Duration::from_secs(120);
-const ANSWER: Duration = Duration::from_secs(60);
 
 /// What was measured, and what it comes to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -83,7 +80,7 @@ pub fn compare(place: &Place) -> Result<Comparison> {
         let mut ours = sundown(&mut stage)?;
         let mut theirs = Vec::new();
         for way in WAYS {
-            theirs.push(Qemu::start(&stage, way)?);
+            theirs.push((way, start_qemu(&stage, way)?));
         }
         for round in 1..=ROUNDS {
             for depth in &mut found {
@@ -92,14 +89,11 @@ pub fn compare(place: &Place) -> Result<Comparison> {
                 println!("start {start}, round {round}, depth {}:", depth.depth);
                 println!("  sundown {reads}");
                 depth.sundown.push(reads);
-                for qemu in &mut theirs {
+                for (way, qemu) in &mut theirs {
                     let reads = iops(&qemu.run(&job)?)?;
-                    println!("  QEMU, {} {reads}", qemu.way);
-                    depth
-                        .qemu
-                        .entry(qemu.way.to_owned())
-                        .or_default()
-                        .push(reads);
+                    println!("  QEMU, {way} {reads}");
+                    let way = (*way).to_owned();
+                    depth.qemu.entry(way).or_default().push(reads);
                 }
             }
         }
@@ -110,7 +104,7 @@ pub fn compare(place: &Place) -> Result<Comparison> {
         depth.ratio = median(&depth.sundown) / theirs.fold(f64::NAN, f64::max);
     }
     Ok(Comparison {
-        qemu: version(&stage.files.qemu)?,
+        qemu: qemu::version(&stage.files.qemu)?,
         job,
         depths: found.into(),
     })
@@ -170,84 +164,27 @@ fn sundown(stage: &mut Stage) -> Result<Machine> {
     )
 }
 
-/// A machine of QEMU, which ends with it.
-struct Qemu {
-    way: &'static str,
-    child: Child,
-    console: Console,
-    orders: u64,
-}
-
-impl Qemu {
-    fn start(stage: &Stage, way: &'static str) -> Result<Self> {
-        let disk = disk(stage, &format!("qemu-{way}"))?;
-        let files = &stage.files;
-        let memory = format!("{MEMORY_MIB}M");
-        let drive = format!("if=none,id=d,format=raw,aio={way},file={}", disk.display());
-        let mut child = Command::new(&files.qemu)
-            .args(["-machine", "q35", "-accel", "kvm", "-cpu", "host"])
-            .args(["-smp", "1", "-m", &memory, "-nodefaults", "-no-user-config"])
-            .args(["-display", "none", "-serial", "stdio", "-no-reboot"])
-            .arg("-kernel")
-            .arg(&files.kernel)
-            .arg("-initrd")
-            .arg(&files.suites)
-            .args([
-                "-append",
-                "console=ttyS0 quiet panic=-1 sundown.job=obey sundown.drives=1",
-            ])
-            .args(["-device", "pcie-root-port,id=rp0", "-drive", &drive])
-            .args(["-device", "nvme,drive=d,serial=a,bus=rp0,ioeventfd=on"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("could not start {}", files.qemu.display()))?;
-        let (input, output) = (child.stdin.take(), child.stdout.take());
-        let (input, output) = input.zip(output).context("QEMU has no pipes")?;
-        let folder = stage.folder().join(format!("sundown-qemu-{way}"));
-        fs::create_dir_all(&folder)
-            .with_context(|| format!("could not make {}", folder.display()))?;
-        let console = Console::follow(input, output, &folder.join("console.log"))?;
-        let mut qemu = Self {
-            way,
-            child,
-            console,
-            orders: 0,
-        };
-        let seen = "SUNDOWN: namespaces 1";
-        let by = Instant::now() + BOOT;
-        qemu.console
-            .wait_for("QEMU's guest", by, |line| (line == seen).then_some(()))?;
-        Ok(qemu)
-    }
-
-    fn run(&mut self, command: &str) -> Result<Vec<String>> {
-        self.orders += 1;
-        self.console
-            .type_line(&format!("{} {command}", self.orders))?;
-        let by = Instant::now() + ANSWER;
-        answer(&mut self.console, self.orders, command, by)
-    }
-}
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        // It has nothing to save.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn version(qemu: &Path) -> Result<String> {
-    let output = Command::new(qemu)
-        .arg("--version")
-        .output()
-        .with_context(|| format!("could not run {}", qemu.display()))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    said.lines()
-        .next()
-        .map(str::to_owned)
-        .context("QEMU does not say its version")
+/// A machine of QEMU with a drive like ours, its file read in this way.
+fn start_qemu(stage: &Stage, way: &str) -> Result<Qemu> {
+    let disk = disk(stage, &format!("qemu-{way}"))?;
+    let drive = format!("if=none,id=d,format=raw,aio={way},file={}", disk.display());
+    let options = [
+        "-no-reboot",
+        "-device",
+        "pcie-root-port,id=rp0",
+        "-drive",
+        &drive,
+        "-device",
+        "nvme,drive=d,serial=a,bus=rp0,ioeventfd=on",
+    ];
+    let guest = Guest {
+        name: way,
+        initramfs: &stage.files.suites,
+        memory_mib: MEMORY_MIB,
+        drives: 1,
+        options: options.map(str::to_owned).into(),
+    };
+    Qemu::start(stage, &guest)
 }
 
 /// Reads a second, from fio's terse output: the fields are in the manual's section of that name.

@@ -25,6 +25,7 @@ pub mod passthrough;
 mod pci;
 mod predictions;
 mod process;
+mod qemu;
 mod resets;
 pub mod result;
 pub mod run;

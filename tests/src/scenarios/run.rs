@@ -108,7 +108,7 @@ fn run_one(scenario: &Scenario, place: &Place) -> Outcome {
     };
     let logs = logs(&folder);
     keep(&logs, &folder, &place.output.join(scenario.name));
-    let error = result.err().map(|error| evidence(&error, &logs));
+    let error = result.err().map(|error| evidence(&error, &folder));
     // Drives lie in memory in the lab host.
     let _ = fs::remove_dir_all(&folder);
     Outcome {
@@ -119,11 +119,11 @@ fn run_one(scenario: &Scenario, place: &Place) -> Outcome {
     }
 }
 
-/// The error, its causes, and the end of every log.
-fn evidence(error: &Error, logs: &[PathBuf]) -> String {
+/// The error, its causes, and the end of every log of a scenario's folder.
+pub(super) fn evidence(error: &Error, folder: &Path) -> String {
     let mut text = format!("{error:#}");
-    for path in logs {
-        let bytes = fs::read(path).unwrap_or_default();
+    for path in logs(folder) {
+        let bytes = fs::read(&path).unwrap_or_default();
         let contents = String::from_utf8_lossy(&bytes);
         let lines: Vec<_> = contents.lines().collect();
         let named = path.extension().is_some_and(|name| name == "log");

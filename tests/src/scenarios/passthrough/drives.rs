@@ -9,7 +9,7 @@ use super::super::machine::Machine;
 use super::super::tiny::{READY, RESET};
 use super::super::usage::Usage;
 use super::super::{Scenario, Stage, soak};
-use super::{check_resets, forget, host_drives};
+use super::{check_resets, forget, host_drives, ids};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("eight_passed_through_drives_are_reset_at_once", 240, eight).with_vfio(),
@@ -27,10 +27,6 @@ const REBOOTS: u64 = 4;
 const RESETS: u64 = 100;
 const WARM_UP: u64 = 10;
 const HISTORY: u16 = 4;
-
-fn ids(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("v{number}")).collect()
-}
 
 /// Calls that have mapped guest memory for DMA.
 fn dma_maps(machine: &Machine) -> Result<u64> {

@@ -3,8 +3,10 @@
 
 mod acts;
 mod drives;
+mod monitor;
 pub mod reboots;
 mod served;
+pub mod table;
 
 use anyhow::{Context, Result, ensure};
 use api::report::{DeviceReport, Outcome, TeardownReport};
@@ -35,6 +37,11 @@ pub(super) fn host_drives(stage: &Stage, count: usize) -> Result<Vec<Device>> {
     Ok(devices
         .map(|(number, address)| design::vfio(format!("v{number}"), address))
         .collect())
+}
+
+/// Of the first `count` of these devices.
+pub(super) fn ids(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("v{number}")).collect()
 }
 
 /// Has the guest forget what scenarios before this one have written.

@@ -1,0 +1,78 @@
+//! The table of reboots with passed-through devices: as it is measured, kept and shown.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use api::report::TeardownReport;
+use serde::{Deserialize, Serialize};
+use vmm::picture;
+
+/// Where the table lies in the output folder: a list of [`Row`].
+pub const REBOOTS: &str = "passthrough.json";
+/// Where a picture of some of its teardowns lies: an SVG.
+pub const PICTURE: &str = "passthrough.svg";
+
+/// One line of the table. Times are medians, in milliseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Row {
+    /// What was rebooted, and how.
+    pub what: String,
+    /// From the first device's start to the last device's end; none where nobody says.
+    pub teardown_ms: Option<f64>,
+    /// The longest of one device.
+    pub slowest_ms: Option<f64>,
+    /// From the guest's last line to its vCPUs' first instruction.
+    pub last_line_to_vcpus_ms: Option<f64>,
+    /// What `teardown_ms` should be at most.
+    pub aim_ms: Option<f64>,
+}
+
+/// What was measured.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// The table.
+    pub rows: Vec<Row>,
+    /// The last teardown of some rows.
+    pub pictured: Vec<TeardownReport>,
+}
+
+/// Prints the table.
+pub fn print(title: &str, rows: &[Row]) {
+    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.1}"));
+    println!("{title}\n");
+    println!(
+        "{:<52}  {:>12}  {:>12}  {:>22}  aim, ms",
+        "", "teardown, ms", "slowest, ms", "last line → vCPUs, ms"
+    );
+    for row in rows {
+        let met = match (row.teardown_ms, row.aim_ms) {
+            (Some(teardown), Some(aim)) if teardown <= aim => format!("≤ {aim:.1}: met"),
+            (_, Some(aim)) => format!("≤ {aim:.1}: MISSED"),
+            (_, None) => String::new(),
+        };
+        println!(
+            "{:<52}  {:>12}  {:>12}  {:>22}  {met}",
+            row.what,
+            number(row.teardown_ms),
+            number(row.slowest_ms),
+            number(row.last_line_to_vcpus_ms),
+        );
+    }
+}
+
+/// Writes table and picture to the output folder.
+///
+/// # Errors
+/// When one cannot be written.
+pub fn write(measured: &Measured, output: &Path) -> Result<()> {
+    let table = serde_json::to_vec_pretty(&measured.rows).context("could not write the table")?;
+    let picture = picture::svg_comparison(&measured.pictured);
+    fs::create_dir_all(output).with_context(|| format!("could not make {}", output.display()))?;
+    for (name, contents) in [(REBOOTS, table), (PICTURE, picture.into_bytes())] {
+        let path = output.join(name);
+        fs::write(&path, contents)
+            .with_context(|| format!("could not write {}", path.display()))?;
+    }
+    Ok(())
+}
