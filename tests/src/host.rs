@@ -35,6 +35,9 @@ pub struct LabHost {
     pub cpus: u32,
     /// NVMe drives.
     pub drives: Vec<Drive>,
+    /// Whether it has two SATA controllers, each with a disk and bound to VFIO: functions of one slot that interrupt
+    /// by MSI and have no reset of their own.
+    pub sata: bool,
     /// After this it is killed and the job has failed.
     pub time_limit: Duration,
 }
@@ -45,6 +48,7 @@ impl Default for LabHost {
             memory_mib: 4096,
             cpus: 2,
             drives: Vec::new(),
+            sata: false,
             time_limit: Duration::from_secs(600),
         }
     }
@@ -54,7 +58,8 @@ impl Default for LabHost {
 ///
 /// In its environment: `LAB_OUTPUT` (the output folder, `/output`), `LAB_VFIO` (the PCI
 /// addresses of the drives bound to VFIO) and `LAB_DRIVES` (the other drives' block
-/// devices), both in the order of [`LabHost::drives`].
+/// devices), both in the order of [`LabHost::drives`]; `LAB_SATA` (the PCI addresses of the
+/// SATA controllers bound to VFIO).
 #[derive(Debug, Clone, Default)]
 pub struct Job {
     /// The command and its arguments, as they are: no shell reads them.

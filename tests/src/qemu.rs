@@ -27,6 +27,10 @@ const SOUND: &str = "transparent_hugepage=never hung_task_panic=1";
 /// Slots of the root bus that root ports take, from the first one on; the others hold the
 /// console, and what QEMU's machine puts there itself.
 const FIRST_SLOT: usize = 4;
+/// The port of the SATA controllers is before them.
+const SATA_SLOT: usize = 3;
+const SATA_FUNCTIONS: usize = 2;
+const SATA_MIB: u64 = 16;
 const SLOTS: usize = 24;
 const FUNCTIONS: usize = 8;
 
@@ -132,6 +136,9 @@ impl Machine<'_> {
         );
         line.add("-device", "virtserialport,chardev=result,name=lab.result");
         self.add_drives(&mut line)?;
+        if self.host.sata {
+            self.add_sata(&mut line)?;
+        }
         Ok(line.0)
     }
 
@@ -190,6 +197,33 @@ impl Machine<'_> {
             line.add(
                 "-device",
                 format!("nvme,drive={serial},serial={serial},bus=port-{serial}"),
+            );
+        }
+        Ok(())
+    }
+
+    fn add_sata(&self, line: &mut Line) -> Result<()> {
+        line.add(
+            "-device",
+            format!("pcie-root-port,id=port-sata,chassis=255,addr={SATA_SLOT:#x}"),
+        );
+        for function in 0..SATA_FUNCTIONS {
+            let name = format!("sata{function}");
+            let file = self.sparse_file(&name, SATA_MIB)?;
+            line.add(
+                "-device",
+                format!("ich9-ahci,id={name},bus=port-sata,addr=0.{function},multifunction=on"),
+            );
+            line.add(
+                "-drive",
+                format!(
+                    "if=none,id={name}-disk,format=raw,cache=unsafe,file={}",
+                    text(&file)?
+                ),
+            );
+            line.add(
+                "-device",
+                format!("ide-hd,drive={name}-disk,serial={name},bus={name}.0"),
             );
         }
         Ok(())

@@ -91,6 +91,7 @@ fn lab_host(drives: usize) -> LabHost {
     };
     LabHost {
         drives: vec![drive; drives],
+        sata: drives > 0,
         time_limit: Duration::from_secs(SCENARIOS_LIMIT + GRACE),
         ..LabHost::default()
     }

@@ -35,6 +35,9 @@ struct Arguments {
     /// Bind the drives to VFIO
     #[arg(long)]
     vfio: bool,
+    /// Two SATA controllers, functions of one slot, bound to VFIO
+    #[arg(long)]
+    sata: bool,
     /// Seconds after which the lab host is killed (default: 600, for a shell 86400)
     #[arg(long)]
     time_limit: Option<u64>,
@@ -85,6 +88,7 @@ fn run(arguments: Arguments) -> Result<i32> {
             };
             arguments.drives
         ],
+        sata: arguments.sata,
         time_limit: Duration::from_secs(limit),
     };
     let mut job = Job::new(arguments.command, arguments.output);

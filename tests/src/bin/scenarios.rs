@@ -36,6 +36,9 @@ struct Arguments {
     /// Addresses of drives that are bound to VFIO, with spaces between
     #[arg(long, env = "LAB_VFIO", default_value = "")]
     vfio: String,
+    /// Addresses of SATA controllers that are bound to VFIO, with spaces between
+    #[arg(long, env = "LAB_SATA", default_value = "")]
+    sata: String,
     /// A stock kernel, as a bzImage
     #[arg(long, default_value = "/lab/vmlinuz")]
     kernel: PathBuf,
@@ -92,6 +95,7 @@ fn begin(arguments: &Arguments) -> Result<bool> {
         files: Files {
             sundown: arguments.sundown.clone(),
             passed_through: words(&arguments.vfio),
+            sata: words(&arguments.sata),
             kernel: arguments.kernel.clone(),
             vmlinux: arguments.vmlinux.clone(),
             initramfs: arguments.initramfs.clone(),

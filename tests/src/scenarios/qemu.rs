@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::Stage;
 use super::console::{Console, answer};
 
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(90);
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// What such a machine is made of.

@@ -27,6 +27,8 @@ pub struct Files {
     pub newest_kernel: PathBuf,
     /// Addresses of the host's drives that are bound to VFIO.
     pub passed_through: Vec<String>,
+    /// Addresses of the host's SATA controllers that are bound to VFIO.
+    pub sata: Vec<String>,
     /// QEMU, to be measured against.
     pub qemu: PathBuf,
     /// The initramfs of a guest with suites: nvme-cli, fio, file systems' programs.

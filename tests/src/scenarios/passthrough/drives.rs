@@ -6,13 +6,21 @@ use api::state::PolicyUpdate;
 
 use super::super::design::{Design, root_port, switch};
 use super::super::machine::Machine;
+use super::super::served::Served;
 use super::super::tiny::{READY, RESET};
 use super::super::usage::Usage;
 use super::super::{Scenario, Stage, soak};
-use super::{check_resets, forget, host_drives, ids};
+use super::{DEADLINE_MS, check_resets, forget, host_drives, ids, write_on};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario::new("eight_passed_through_drives_are_reset_at_once", 240, eight).with_vfio(),
+    Scenario::new("eight_passed_through_drives_are_reset_at_once", 420, eight).with_vfio(),
+    Scenario::new("four_passed_through_drives_keep_their_data", 180, four).with_vfio(),
+    Scenario::new(
+        "passed_through_drives_beside_others_keep_their_data",
+        240,
+        mixed,
+    )
+    .with_vfio(),
     Scenario::new("one_passed_through_drive_keeps_its_data", 120, one).with_vfio(),
     Scenario::new(
         "a_hundred_resets_of_passed_through_drives_leave_nothing_behind",
@@ -23,7 +31,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Of stock Linux, each as long as it takes to boot.
-const REBOOTS: u64 = 4;
+const REBOOTS: u64 = 10;
 const RESETS: u64 = 100;
 const WARM_UP: u64 = 10;
 const HISTORY: u16 = 4;
@@ -103,6 +111,70 @@ fn one(stage: &mut Stage) -> Result<()> {
         machine.ready()?;
     }
     pattern(&mut machine, 4)?;
+    machine.end()
+}
+
+/// Two behind ports, two behind a switch.
+fn four(stage: &mut Stage) -> Result<()> {
+    let mut drives = host_drives(stage, 4)?;
+    let behind_switch = drives.split_off(2);
+    let ports = drives.into_iter().enumerate();
+    let ports = ports.map(|(number, drive)| root_port(format!("rp{number}"), [drive]));
+    let config = stage
+        .linux()
+        .cpus(2)
+        .words("sundown.drives=4")
+        .with(ports)
+        .with([root_port("rps", [switch("s", behind_switch)])]);
+    let mut machine = stage.launch_ready(config)?;
+    forget(&mut machine)?;
+    for boot in 1..=3 {
+        pattern(&mut machine, boot)?;
+        write_on(&mut machine)?;
+        let report = machine.reboot()?;
+        check_resets(&report, &ids(4), true)?;
+        machine.ready()?;
+    }
+    pattern(&mut machine, 4)?;
+    machine.end()
+}
+
+/// Four of the host's, two of device processes, two emulated.
+fn mixed(stage: &mut Stage) -> Result<()> {
+    let servers = [
+        Served::start(stage, "u0", 0)?,
+        Served::start(stage, "u1", 0)?,
+    ];
+    let mut devices = host_drives(stage, 4)?;
+    devices.extend(
+        servers
+            .iter()
+            .map(|server| server.device(DEADLINE_MS, false)),
+    );
+    devices.extend([stage.drive("e0")?, stage.drive("e1")?]);
+    let behind_switch = devices.split_off(5);
+    let ports = devices.into_iter().enumerate();
+    let ports = ports.map(|(number, device)| root_port(format!("rp{number}"), [device]));
+    let config = stage
+        .linux()
+        .cpus(2)
+        .words("sundown.drives=8")
+        .with(ports)
+        .with([root_port("rps", [switch("s", behind_switch)])]);
+    let mut machine = stage.launch_ready(config)?;
+    forget(&mut machine)?;
+    let passed_through = [&ids(4)[..], &["u0".to_owned(), "u1".to_owned()]].concat();
+    for boot in 1..=2 {
+        pattern(&mut machine, boot)?;
+        let report = machine.reboot()?;
+        // A device process is reset in no time, perhaps while no other is.
+        check_resets(&report, &ids(4), true)?;
+        for id in &passed_through {
+            check_resets(&report, std::slice::from_ref(id), true)?;
+        }
+        machine.ready()?;
+    }
+    pattern(&mut machine, 3)?;
     machine.end()
 }
 

@@ -1,12 +1,15 @@
-//! Passed-through drives: the lab host's own, by VFIO, and those of device processes, by vfio-user. `drives` and
-//! `acts` are about VFIO, `served` about vfio-user under a stock guest; `reboots` measures.
+//! Passed-through devices: the lab host's own, by VFIO, and those of device processes, by vfio-user. `drives`, `acts`
+//! and `interrupts` are about VFIO, `trouble` about a host that takes a drive back, `served` about vfio-user under a
+//! stock guest; `reboots` measures.
 
 mod acts;
 mod drives;
+mod interrupts;
 mod monitor;
 pub mod reboots;
 mod served;
 pub mod table;
+mod trouble;
 
 use anyhow::{Context, Result, ensure};
 use api::report::{DeviceReport, Outcome, TeardownReport};
@@ -17,7 +20,14 @@ use super::{Scenario, Stage};
 
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
-    [drives::SCENARIOS, acts::SCENARIOS, served::SCENARIOS].concat()
+    [
+        drives::SCENARIOS,
+        acts::SCENARIOS,
+        interrupts::SCENARIOS,
+        trouble::SCENARIOS,
+        served::SCENARIOS,
+    ]
+    .concat()
 }
 
 /// What a device may take where nothing is to go wrong.
@@ -49,6 +59,23 @@ pub(super) fn forget(machine: &mut Machine) -> Result<()> {
     let clear = "list_namespaces; for n in $namespaces; do \
         dd if=/dev/zero of=/dev/$n bs=4096 count=16 conv=fsync 2>/dev/null || exit 1; done";
     machine.run(&format!("({clear})")).map(drop)
+}
+
+/// Has the guest write to all drives, beyond its pattern, for as long as they take it.
+pub(super) fn write_on(machine: &mut Machine) -> Result<()> {
+    let write = "list_namespaces; for n in $namespaces; do (while dd if=/dev/zero of=/dev/$n bs=64k seek=32 count=16 \
+        oflag=direct 2>/dev/null; do :; done) & done; true";
+    machine.run(write).map(drop)
+}
+
+/// Checks how many namespaces the guest sees.
+pub(super) fn sees(machine: &mut Machine, count: usize) -> Result<()> {
+    let seen = machine.run("list_namespaces; echo $namespace_count")?;
+    ensure!(
+        seen == [count.to_string()],
+        "the guest sees {seen:?} namespaces, not {count}"
+    );
+    Ok(())
 }
 
 /// The device's part of a report.

@@ -20,7 +20,7 @@ impl Monitor {
     /// Connects, and has QEMU tell of events from now on.
     pub(super) fn connect(socket: &Path) -> Result<Self> {
         let by = Instant::now() + PATIENCE;
-        let mut stream = loop {
+        let stream = loop {
             match UnixStream::connect(socket) {
                 Ok(stream) => break stream,
                 Err(_) if Instant::now() < by => sleep(Duration::from_millis(20)),
@@ -31,10 +31,20 @@ impl Monitor {
             }
         };
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream
-            .write_all(b"{\"execute\": \"qmp_capabilities\"}\n")
-            .context("could not write to QEMU's monitor")?;
-        Ok(Self(BufReader::new(stream)))
+        let mut monitor = Self(BufReader::new(stream));
+        monitor.command("qmp_capabilities")?;
+        Ok(monitor)
+    }
+
+    /// Resets the machine.
+    pub(super) fn reset(&mut self) -> Result<()> {
+        self.command("system_reset")
+    }
+
+    fn command(&mut self, name: &str) -> Result<()> {
+        let line = format!("{{\"execute\": \"{name}\"}}\n");
+        let sent = self.0.get_mut().write_all(line.as_bytes());
+        sent.context("could not write to QEMU's monitor")
     }
 
     /// When the guest's first reset after `since` had ended, both in nanoseconds of CLOCK_MONOTONIC. Earlier resets, of
