@@ -21,9 +21,10 @@ use super::{Scenario, Stage};
 /// All of them.
 pub(super) fn scenarios() -> Vec<Scenario> {
     [
+        // First: the pins of QEMU's drives stay asserted after a reset with commands in flight.
+        interrupts::SCENARIOS,
         drives::SCENARIOS,
         acts::SCENARIOS,
-        interrupts::SCENARIOS,
         trouble::SCENARIOS,
         served::SCENARIOS,
     ]
