@@ -59,6 +59,9 @@ pub fn measure(place: &Place) -> Result<Measured> {
             let mut stage = Stage::new(files, place.work.join("reboots"), LIMIT)?;
             match part(&mut stage) {
                 Ok(found) => {
+                    for row in &found.rows {
+                        println!("    {row}");
+                    }
                     measured.rows.extend(found.rows);
                     measured.pictured.extend(found.pictured);
                     break;

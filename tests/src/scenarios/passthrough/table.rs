@@ -1,5 +1,6 @@
 //! The table of reboots with passed-through devices: as it is measured, kept and shown.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -37,27 +38,35 @@ pub struct Measured {
     pub pictured: Vec<TeardownReport>,
 }
 
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number =
+            |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.1}"));
+        let met = match (self.teardown_ms, self.aim_ms) {
+            (Some(teardown), Some(aim)) if teardown <= aim => format!("≤ {aim:.1}: met"),
+            (_, Some(aim)) => format!("≤ {aim:.1}: MISSED"),
+            (_, None) => String::new(),
+        };
+        write!(
+            f,
+            "{:<52}  {:>12}  {:>12}  {:>22}  {met}",
+            self.what,
+            number(self.teardown_ms),
+            number(self.slowest_ms),
+            number(self.last_line_to_vcpus_ms),
+        )
+    }
+}
+
 /// Prints the table.
 pub fn print(title: &str, rows: &[Row]) {
-    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.1}"));
     println!("{title}\n");
     println!(
         "{:<52}  {:>12}  {:>12}  {:>22}  aim, ms",
         "", "teardown, ms", "slowest, ms", "last line → vCPUs, ms"
     );
     for row in rows {
-        let met = match (row.teardown_ms, row.aim_ms) {
-            (Some(teardown), Some(aim)) if teardown <= aim => format!("≤ {aim:.1}: met"),
-            (_, Some(aim)) => format!("≤ {aim:.1}: MISSED"),
-            (_, None) => String::new(),
-        };
-        println!(
-            "{:<52}  {:>12}  {:>12}  {:>22}  {met}",
-            row.what,
-            number(row.teardown_ms),
-            number(row.slowest_ms),
-            number(row.last_line_to_vcpus_ms),
-        );
+        println!("{row}");
     }
 }
 
