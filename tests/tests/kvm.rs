@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Result;
 use lab::artifacts::{build_static_tests, build_tests_here, stripped};
 use lab::{Job, LabHost, workspace};
 
@@ -18,14 +19,14 @@ fn unit_tests_that_need_kvm_pass() {
         Ok(_) => on_this_machine(&build_tests_here(&["-p", "vmm", "--lib"]).unwrap()["vmm"]),
         Err(_) => in_the_lab_host(&build_static_tests(&["-p", "vmm", "--lib"]).unwrap()["vmm"]),
     };
-    assert_eq!(code, Some(0));
+    assert_eq!(code.unwrap(), Some(0));
 }
 
-fn on_this_machine(tests: &Path) -> Option<i32> {
-    Command::new(tests).args(OPTIONS).status().unwrap().code()
+fn on_this_machine(tests: &Path) -> Result<Option<i32>> {
+    Ok(Command::new(tests).args(OPTIONS).status()?.code())
 }
 
-fn in_the_lab_host(tests: &Path) -> Option<i32> {
+fn in_the_lab_host(tests: &Path) -> Result<Option<i32>> {
     let host = LabHost {
         memory_mib: 1024,
         time_limit: Duration::from_secs(180),
@@ -33,6 +34,6 @@ fn in_the_lab_host(tests: &Path) -> Option<i32> {
     };
     let command = ["/root/tests"].into_iter().chain(OPTIONS);
     let job = Job::new(command, workspace::lab_target().join("tests/kvm"));
-    let job = job.file(stripped(tests).unwrap(), "/root/tests");
-    Some(host.run(&job).unwrap())
+    let job = job.file(stripped(tests)?, "/root/tests");
+    host.run(&job).map(Some)
 }
