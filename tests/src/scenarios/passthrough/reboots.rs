@@ -41,15 +41,16 @@ const LAST_LINE: &str = "reboot: Restarting system";
 
 type Part = fn(&mut Stage) -> Result<Measured>;
 
-/// Measures. A part that fails is measured again: see [`super::super::run::Place::attempts`].
+/// Measures. A part that fails is measured again; the table says what could not be measured at all.
 ///
 /// # Errors
 /// When a machine cannot be run.
 pub fn measure(place: &Place) -> Result<Measured> {
+    // QEMU last: its guests hang more often in an emulated host.
     let parts: [(&str, Part); 3] = [
         ("drives by VFIO", by_vfio),
-        ("the same under QEMU", by_qemu),
         ("device processes", by_vfio_user),
+        ("drives by VFIO, under QEMU", by_qemu),
     ];
     let mut measured = Measured::default();
     for (what, part) in parts {
@@ -68,8 +69,11 @@ pub fn measure(place: &Place) -> Result<Measured> {
                 }
                 Err(error) => {
                     let error = run::evidence(&error, stage.folder());
-                    ensure!(attempt < ATTEMPTS, "measuring {what}: {error}");
-                    println!("FAILED; once more. {error}");
+                    println!("FAILED. {error}");
+                    if attempt == ATTEMPTS {
+                        measured.rows.push(Row::missing(what));
+                        break;
+                    }
                 }
             }
         }
@@ -94,6 +98,7 @@ fn by_vfio(stage: &mut Stage) -> Result<Measured> {
         };
         machine.client().set_teardown_policy(update)?;
         let together = policy == TeardownPolicy::Completion;
+        let name = format!("{policy:?}").to_lowercase();
         let (mut reports, mut waits) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let (report, wait) = guest_reboot(&mut machine)?;
@@ -103,7 +108,7 @@ fn by_vfio(stage: &mut Stage) -> Result<Measured> {
         }
         let slowest = median(reports.iter().map(slowest_of));
         measured.rows.push(Row {
-            what: format!("{DRIVES} drives by VFIO, Sundown, {policy:?}").to_lowercase(),
+            what: format!("{DRIVES} drives by VFIO, Sundown, {name}"),
             teardown_ms: Some(median(reports.iter().map(teardown_of))),
             slowest_ms: Some(slowest),
             last_line_to_vcpus_ms: Some(median(waits)),

@@ -38,6 +38,19 @@ pub struct Measured {
     pub pictured: Vec<TeardownReport>,
 }
 
+impl Row {
+    /// That this could not be measured.
+    pub(super) fn missing(what: &str) -> Self {
+        Self {
+            what: format!("{what}: COULD NOT BE MEASURED"),
+            teardown_ms: None,
+            slowest_ms: None,
+            last_line_to_vcpus_ms: None,
+            aim_ms: None,
+        }
+    }
+}
+
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number =
