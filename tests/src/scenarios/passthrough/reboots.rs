@@ -164,7 +164,9 @@ fn by_vfio_user(stage: &mut Stage) -> Result<Measured> {
         .collect::<Result<Vec<_>>>()?;
     let devices = processes.iter().enumerate().map(|(number, process)| {
         let device = process.device(DEADLINE_MS, true);
-        root_port(format!("rp{number}"), [device])
+        // More ports than the root bus has devices: eight functions each.
+        let (slot, function) = (1 + number / 8, number % 8);
+        root_port(format!("rp{number}"), [device]).at(slot as u8, function as u8)
     });
     let devices: Vec<_> = devices.collect();
     let config = stage.tiny(&[READY])?.with(devices);
