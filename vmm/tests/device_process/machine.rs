@@ -1,4 +1,4 @@
-//! Machines with drives of processes: `sundown` as a process, driven as its clients do. They need KVM.
+//! Machines with drives of processes: `sundown` as a process, driven as its clients do. They need KVM, any.
 
 mod changes;
 mod guest;
@@ -6,7 +6,7 @@ mod waits;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::process::{Process, SOON};
+use super::process::{Process, SOON, program};
 use guest::Guest;
 
 const POLL: Duration = Duration::from_millis(5);
@@ -40,13 +40,8 @@ impl Vmm {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("api");
         let log = File::create(folder.path().join("log")).unwrap();
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(env!("CARGO_BIN_EXE_sundown"))
-            .arg("--api-socket")
-            .arg(&socket)
-            .stderr(log);
+        let mut command = program(env!("CARGO_BIN_EXE_sundown"));
+        command.arg("--api-socket").arg(&socket).stderr(log);
         let child = command.spawn().unwrap();
         let client = Client::new(socket).with_timeout(SOON);
         client.wait_until_ready(SOON).unwrap();

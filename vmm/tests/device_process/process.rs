@@ -21,12 +21,21 @@ pub struct Process {
     child: Child,
 }
 
-fn command(folder: &Path) -> Command {
-    // It goes when the test goes, however it went.
-    let mut command = Command::new("setpriv");
+/// A program of this package that goes when the test goes, however it went. In the lab host, where there is no
+/// util-linux, everything goes then, and it is on the PATH.
+pub fn program(path: &'static str) -> Command {
+    const SETPRIV: &str = "/usr/bin/setpriv";
+    if !Path::new(SETPRIV).exists() {
+        return Command::new(Path::new(path).file_name().unwrap());
+    }
+    let mut command = Command::new(SETPRIV);
+    command.args(["--pdeathsig", "KILL", "--", path]);
     command
-        .args(["--pdeathsig", "KILL", "--"])
-        .arg(env!("CARGO_BIN_EXE_sundown-nvme"))
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = program(env!("CARGO_BIN_EXE_sundown-nvme"));
+    command
         .arg("--socket")
         .arg(folder.join("socket"))
         .arg("--config")

@@ -10,6 +10,7 @@ use super::*;
 const VENDOR: u8 = 0x36;
 
 #[test]
+#[ignore = "needs KVM"]
 fn a_drive_of_a_process_is_added_to_a_machine_that_was_created_and_its_guest_finds_it() {
     let process = Process::start("added");
     let mut vmm = Vmm::start();
@@ -41,6 +42,7 @@ fn a_drive_of_a_process_is_added_to_a_machine_that_was_created_and_its_guest_fin
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn devices_do_not_come_and_go_while_another_is_away() {
     let (mut away, other) = (Process::start("away"), Process::start("other"));
     let mut vmm = Vmm::start();

@@ -16,6 +16,7 @@ const TEARDOWN_MS: u64 = 1500;
 const BAR: u32 = 0xC000_0000;
 
 #[test]
+#[ignore = "needs KVM"]
 fn while_a_machine_is_made_calls_are_answered_and_a_second_signal_ends_the_process() {
     let mut vmm = Vmm::start();
     let path = vmm.folder.path().join("silent");
@@ -42,6 +43,7 @@ fn while_a_machine_is_made_calls_are_answered_and_a_second_signal_ends_the_proce
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn shutdowns_that_come_while_a_machine_is_made_are_answered_when_that_has_ended() {
     let mut vmm = Vmm::start();
     let path = vmm.folder.path().join("silent");
@@ -63,6 +65,7 @@ fn shutdowns_that_come_while_a_machine_is_made_are_answered_when_that_has_ended(
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn a_boot_that_a_shutdown_overtakes_is_not_answered_as_done() {
     let mut away = Process::start("away");
     let mut vmm = Vmm::start();
@@ -117,6 +120,7 @@ fn waiting(process: &Process) -> Vmm {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn a_reboot_does_not_wait_for_a_vcpu_that_waits_for_a_hung_server() {
     let process = Process::start("hung");
     let mut vmm = waiting(&process);
@@ -133,6 +137,7 @@ fn a_reboot_does_not_wait_for_a_vcpu_that_waits_for_a_hung_server() {
 }
 
 #[test]
+#[ignore = "needs KVM"]
 fn a_pause_does_not_wait_for_a_vcpu_that_waits_for_a_hung_server() {
     let process = Process::start("paused");
     let vmm = waiting(&process);
