@@ -1,5 +1,8 @@
 //! The lab host's drives, passed through: data over reboots, I/O in flight, what a hundred reboots leave.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use api::config::TeardownPolicy;
 use api::state::PolicyUpdate;
@@ -32,6 +35,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 
 /// Of stock Linux, each as long as it takes to boot.
 const REBOOTS: u64 = 10;
+/// How long the guest writes before each.
+const WRITES: Duration = Duration::from_millis(500);
 const RESETS: u64 = 100;
 const WARM_UP: u64 = 10;
 const HISTORY: u16 = 4;
@@ -61,6 +66,7 @@ fn eight(stage: &mut Stage) -> Result<()> {
     let mut flushed = load(&mut machine, 1)?;
     let mut slowest = 0;
     for boot in 2..=REBOOTS + 1 {
+        sleep(WRITES);
         let report = machine.reboot()?;
         check_resets(&report, &ids(8), true)?;
         slowest = report.teardown_ns.max(slowest);
