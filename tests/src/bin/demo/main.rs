@@ -48,14 +48,15 @@ struct Options {
     /// Use the lab host even where this machine's KVM would do
     #[arg(long)]
     lab: bool,
-    /// Seconds after which the VM has failed
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    time_limit: u64,
+    /// Seconds after which the VM has failed [default: 60, and 40 for each reboot]
+    #[arg(long, value_name = "SECONDS")]
+    time_limit: Option<u64>,
 }
 
 impl Options {
     fn time_limit(&self) -> Duration {
-        Duration::from_secs(self.time_limit)
+        let usual = 60 + 40 * self.all_reboots();
+        Duration::from_secs(self.time_limit.unwrap_or(usual))
     }
 
     /// Reboots in all.

@@ -11,12 +11,14 @@ use lab::artifacts::stripped;
 use lab::{Drive, Job, LabHost, build_static, host_kvm_runs_linux};
 
 use crate::run_script::{self, SCRIPT};
-use crate::{Options, vm_folder};
+use crate::{Options, results, vm_folder};
 
 /// The VM's folder in the lab host.
 const FOLDER_IN_LAB: &str = "/demo";
 /// Size of a drive of the lab host that is passed through.
 const DRIVE_MIB: u64 = 16;
+/// Exit code of `sundownctl measure`: not all could be measured.
+const NOT_ALL_MEASURED: i32 = 1;
 /// What the lab host itself may take beyond the VM's time limit.
 const LAB_TIME: Duration = Duration::from_secs(120);
 
@@ -89,7 +91,6 @@ impl Place {
                 for (name, binary) in built {
                     job = job.file(stripped(&binary)?, PathBuf::from("/usr/bin").join(name));
                 }
-                say("starting the lab host (its first line comes after about ten seconds)");
                 let drive = Drive {
                     size_mib: DRIVE_MIB,
                     vfio: true,
@@ -100,7 +101,7 @@ impl Place {
                     drives: vec![drive; drives],
                     ..LabHost::default()
                 };
-                host.run(&job)?
+                in_lab(&host, &job, output)?
             }
         };
         if code != 0 {
@@ -112,6 +113,20 @@ impl Place {
         }
         Ok(())
     }
+}
+
+/// Runs the job in the lab host; once more if not all of it could be done, since the emulated host now and then corrupts a
+/// guest. What was done and found wrong is not tried again.
+fn in_lab(host: &LabHost, job: &Job, output: &Path) -> Result<i32> {
+    say("starting the lab host (its first line comes after about ten seconds)");
+    match host.run(job) {
+        Ok(NOT_ALL_MEASURED) => say("the VM did not get to its end"),
+        Err(error) => say(&format!("{error:#}")),
+        ended => return ended,
+    }
+    say("the emulated host now and then corrupts a guest: starting another one, once");
+    results::clear(output)?;
+    host.run(job)
 }
 
 /// Runs the script on this machine, with `programs` before what is on PATH. It passes `devices` through.
