@@ -165,7 +165,7 @@ impl DeviceManager {
     }
 
     /// Quarantines a device. Returns whether it was not so before.
-    fn quarantine(&self, id: &str) -> bool {
+    pub fn quarantine(&self, id: &str) -> bool {
         !self.is_quarantined(id) && self.root_complex.set_quarantined(id, true)
     }
 
@@ -195,17 +195,13 @@ impl DeviceManager {
         why.or_else(|| (self.is_quarantined(id)).then(|| "it is quarantined".to_owned()))
     }
 
-    /// Whether a device for whose sake the machine does not boot is quiet by now. It is quarantined then.
+    /// Whether a device for whose sake the machine does not boot is quiet by now, and may be quarantined.
     pub fn has_become_quiet(&self, stuck: &Stuck) -> bool {
         let number = self.list.find(&stuck.id);
         let Some(listed) = number.and_then(|number| self.targets.0.get(number)) else {
             return false;
         };
-        let quiet = stuck.may_end && listed.device.is_quiet();
-        if quiet {
-            self.quarantine(&stuck.id);
-        }
-        quiet
+        stuck.may_end && listed.device.is_quiet()
     }
 
     /// Takes note of what has become of a device that is passed through: one that is gone is quarantined, unless it

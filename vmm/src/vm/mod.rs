@@ -25,7 +25,7 @@ mod start;
 mod teardown;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::config::VmConfig;
 use api::error::{ApiError, ErrorCode};
@@ -53,8 +53,6 @@ use crate::vmm::Subscriber;
 use chipset::Chipset;
 use teardown::{Request, TeardownThread, TearingDown};
 
-/// How long `vm.pause` waits for a vCPU that reads from a passed-through device. Then the guest reads all-ones.
-const PAUSE_PATIENCE: Duration = Duration::from_secs(1);
 /// A virtual machine. The order of the fields is the order in which they are given back: the vCPUs end
 /// before the devices that they reach, the devices before the memory that they use.
 pub struct Machine {
@@ -132,17 +130,13 @@ impl Machine {
         Ok(true)
     }
 
-    /// Stops the vCPUs.
+    /// Stops the vCPUs. One that waits for a passed-through device is waited for, no longer than its client allows: the
+    /// guest goes on afterwards, and must not have lost what it asked for.
     pub fn pause(&mut self) -> Result<(), ApiError> {
         let State::Running = self.state else {
             return Err(self.wrong_state("vm.pause", "it must be running"));
         };
-        let patience = Instant::now() + PAUSE_PATIENCE;
-        self.vcpus.pause(|| {
-            if patience <= Instant::now() {
-                self.devices.cancel_waits();
-            }
-        });
+        self.vcpus.pause(|| {});
         self.state = State::Paused;
         self.events.push(EventKind::VmPaused);
         Ok(())

@@ -110,7 +110,8 @@ impl Machine {
         let (devices, events) = (&self.devices, &self.events);
         self.stuck.retain(|stuck| {
             let quiet = devices.has_become_quiet(stuck);
-            if quiet {
+            // The guest has not seen one that was gone for a while, which was told.
+            if quiet && devices.quarantine(&stuck.id) {
                 let id = stuck.id.clone();
                 events.push(EventKind::DeviceQuarantined { id });
             }

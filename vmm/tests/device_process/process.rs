@@ -101,6 +101,11 @@ impl Process {
         }
     }
 
+    /// Lets it go on after [`Process::stop`].
+    pub fn go_on(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
     /// Kills it, without a chance to do anything about that.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -138,9 +138,23 @@ fn a_reboot_does_not_wait_for_a_vcpu_that_waits_for_a_hung_server() {
 
 #[test]
 #[ignore = "needs KVM"]
-fn a_pause_does_not_wait_for_a_vcpu_that_waits_for_a_hung_server() {
+fn a_pause_waits_for_what_a_vcpu_waits_for() {
     let process = Process::start("paused");
-    let vmm = waiting(&process);
-    vmm.client.pause().unwrap();
+    let mut vmm = waiting(&process);
+    thread::scope(|scope| {
+        let client = vmm.client.clone();
+        let pause = scope.spawn(move || client.pause());
+        process.go_on();
+        pause.join().unwrap().unwrap();
+    });
     assert_eq!(vmm.client.info().unwrap().state, VmState::Paused);
+    vmm.client.resume().unwrap();
+    vmm.client.reboot().unwrap();
+    let report = vmm.report();
+    let drive = report.devices.iter().find(|device| device.id == "drive");
+    assert_eq!(
+        drive.unwrap().outcome,
+        Outcome::Done,
+        "it was there all the time"
+    );
 }

@@ -254,6 +254,10 @@ fn one_that_is_not_quiet_keeps_the_machine_stopped_until_it_is() {
     assert!(!built.manager.has_become_quiet(stuck));
     *built.played[1].quiet.lock().unwrap() = true;
     assert!(built.manager.has_become_quiet(stuck));
+    assert!(
+        !built.manager.quarantine("d1"),
+        "it is since it was gone, which was told"
+    );
     assert!(built.node(1).quarantined && !built.node(0).quarantined);
 }
 
