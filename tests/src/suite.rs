@@ -35,6 +35,9 @@ const PASSED_THROUGH_MIB: u64 = 64;
 const FIGURES_LIMIT: u64 = 1500;
 /// The largest machine measured has 8 GiB, all of it in use.
 const FIGURES_MEMORY_MIB: u64 = 12 << 10;
+/// Where figures come from.
+const MACHINE: &str = "this machine";
+const LAB: &str = "the lab host, emulated";
 /// The option of `scenarios` that has it compare.
 const AGAINST_QEMU: &str = "--against-qemu";
 /// The option that has it measure reboots.
@@ -131,20 +134,17 @@ fn in_lab_hosts(
 /// When something could not be measured.
 pub fn measure(output: &Path) -> Result<Vec<(&'static str, Vec<Figure>)>> {
     let _ = fs::remove_dir_all(output);
-    // What needs no Linux guest is measured at this machine's own speed wherever it has a KVM at all.
     let (on_machine, in_lab_host) = if host_kvm_runs_linux().is_ok() {
         (Some("all"), None)
-    } else if Path::new("/dev/kvm").exists() {
-        (Some("tiny"), Some("linux"))
     } else {
-        (None, Some("all"))
+        apart()
     };
     let arguments = |guests: &str| vec!["--figures".to_owned(), guests.to_owned()];
     let mut sets = Vec::new();
     if let Some(guests) = on_machine {
         let output = output.join("machine");
         here(&arguments(guests), &output)?;
-        sets.push(("this machine", read(&output.join(FIGURES))?));
+        sets.push((MACHINE, read(&output.join(FIGURES))?));
     }
     if let Some(guests) = in_lab_host {
         let output = output.join("lab");
@@ -154,7 +154,7 @@ pub fn measure(output: &Path) -> Result<Vec<(&'static str, Vec<Figure>)>> {
             ..LabHost::default()
         };
         in_lab(&host, arguments(guests), &output)?;
-        sets.push(("the lab host, emulated", read(&output.join(FIGURES))?));
+        sets.push((LAB, read(&output.join(FIGURES))?));
     }
     Ok(sets)
 }
@@ -167,7 +167,7 @@ pub fn compare(output: &Path) -> Result<(&'static str, Comparison)> {
     let arguments = vec![AGAINST_QEMU.to_owned()];
     let place = if host_kvm_runs_linux().is_ok() {
         here(&arguments, output)?;
-        "this machine"
+        MACHINE
     } else {
         let host = LabHost {
             memory_mib: COMPARISON_MEMORY_MIB,
@@ -175,7 +175,7 @@ pub fn compare(output: &Path) -> Result<(&'static str, Comparison)> {
             ..LabHost::default()
         };
         in_lab(&host, arguments, output)?;
-        "the lab host, emulated"
+        LAB
     };
     let path = output.join(COMPARISON);
     let text = fs::read(&path)
@@ -185,18 +185,41 @@ pub fn compare(output: &Path) -> Result<(&'static str, Comparison)> {
     Ok((place, comparison))
 }
 
-/// Measures reboots with passed-through devices, in the lab host: drives to pass through are there alone.
+/// Measures reboots with passed-through devices. Returns each table with where it was measured: drives to pass through
+/// are in the lab host alone.
 ///
 /// # Errors
 /// When they could not be measured.
-pub fn reboots(output: &Path) -> Result<Vec<Row>> {
-    let host = LabHost {
-        memory_mib: COMPARISON_MEMORY_MIB,
-        time_limit: Duration::from_secs(FIGURES_LIMIT),
-        ..lab_host(PASSED_THROUGH)
-    };
-    in_lab(&host, vec![PASSTHROUGH.to_owned()], output)?;
-    read(&output.join(REBOOTS))
+pub fn reboots(output: &Path) -> Result<Vec<(&'static str, Vec<Row>)>> {
+    let arguments = |guests: &str| vec![PASSTHROUGH.to_owned(), guests.to_owned()];
+    let (on_machine, in_lab_host) = apart();
+    let mut tables = Vec::new();
+    if let Some(guests) = in_lab_host {
+        let output = output.join("lab");
+        let host = LabHost {
+            memory_mib: COMPARISON_MEMORY_MIB,
+            time_limit: Duration::from_secs(FIGURES_LIMIT),
+            ..lab_host(PASSED_THROUGH)
+        };
+        in_lab(&host, arguments(guests), &output)?;
+        tables.push((LAB, read(&output.join(REBOOTS))?));
+    }
+    if let Some(guests) = on_machine {
+        let output = output.join("machine");
+        here(&arguments(guests), &output)?;
+        tables.push((MACHINE, read(&output.join(REBOOTS))?));
+    }
+    Ok(tables)
+}
+
+/// The guests on this machine and those in the lab host, where both are needed: what needs no Linux guest is measured at
+/// this machine's own speed wherever it has a KVM at all.
+fn apart() -> (Option<&'static str>, Option<&'static str>) {
+    if Path::new("/dev/kvm").exists() {
+        (Some("tiny"), Some("linux"))
+    } else {
+        (None, Some("all"))
+    }
 }
 
 fn image() -> Result<GuestImage> {

@@ -23,7 +23,7 @@ struct Arguments {
     #[arg(long)]
     against_qemu: bool,
     /// Measure reboots with passed-through devices instead: 8 drives by VFIO, together, one after the other, and
-    /// under QEMU; 32 device processes; three of them hung. In the lab host
+    /// under QEMU, in the lab host; 32 device processes; three of them hung
     #[arg(long, conflicts_with = "against_qemu")]
     passthrough: bool,
 }
@@ -57,10 +57,10 @@ fn against_qemu(output: &Path) -> Result<()> {
 }
 
 fn passthrough(output: &Path) -> Result<()> {
-    let rows = suite::reboots(output)?;
-    table::print("\nMeasured on the lab host, emulated:", &rows);
-    println!("\nAs JSON: {}", output.join(table::REBOOTS).display());
-    println!("Picture: {}", output.join(table::PICTURE).display());
+    for (place, rows) in suite::reboots(output)? {
+        table::print(&format!("\nMeasured on {place}:"), &rows);
+    }
+    println!("\nAs JSON, and as a picture: {}", output.display());
     Ok(())
 }
 

@@ -27,9 +27,9 @@ struct Arguments {
     /// Compare our drive with QEMU's instead
     #[arg(long, conflicts_with = "figures")]
     against_qemu: bool,
-    /// Measure reboots with passed-through devices instead
+    /// Measure reboots with passed-through devices instead: drives with Linux, device processes with tiny guests
     #[arg(long, conflicts_with_all = ["figures", "against_qemu"])]
-    passthrough: bool,
+    passthrough: Option<Guests>,
     /// The VMM
     #[arg(long, default_value = "/usr/bin/sundown")]
     sundown: PathBuf,
@@ -117,8 +117,8 @@ fn begin(arguments: &Arguments) -> Result<bool> {
         compare::write(&compare::compare(&place)?, &place.output)?;
         return Ok(true);
     }
-    if arguments.passthrough {
-        table::write(&reboots::measure(&place)?, &place.output)?;
+    if let Some(guests) = arguments.passthrough {
+        table::write(&reboots::measure(&place, guests)?, &place.output)?;
         return Ok(true);
     }
     let names = &arguments.names;

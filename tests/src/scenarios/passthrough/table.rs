@@ -83,15 +83,19 @@ pub fn print(title: &str, rows: &[Row]) {
     }
 }
 
-/// Writes table and picture to the output folder.
+/// Writes the table to the output folder, and the picture where there is one.
 ///
 /// # Errors
 /// When one cannot be written.
 pub fn write(measured: &Measured, output: &Path) -> Result<()> {
     let table = serde_json::to_vec_pretty(&measured.rows).context("could not write the table")?;
-    let picture = picture::svg_comparison(&measured.pictured);
     fs::create_dir_all(output).with_context(|| format!("could not make {}", output.display()))?;
-    for (name, contents) in [(REBOOTS, table), (PICTURE, picture.into_bytes())] {
+    let mut files = vec![(REBOOTS, table)];
+    if !measured.pictured.is_empty() {
+        let picture = picture::svg_comparison(&measured.pictured);
+        files.push((PICTURE, picture.into_bytes()));
+    }
+    for (name, contents) in files {
         let path = output.join(name);
         fs::write(&path, contents)
             .with_context(|| format!("could not write {}", path.display()))?;
