@@ -16,7 +16,7 @@ use crate::parts::Parts;
 use crate::scenarios::all;
 use crate::scenarios::compare::{COMPARISON, Comparison};
 use crate::scenarios::figures::{FIGURES, Figure};
-use crate::scenarios::passthrough::table::{REBOOTS, Row};
+use crate::scenarios::passthrough::table::{PICTURE, REBOOTS, Row};
 use crate::scenarios::result::{Outcome, RESULTS};
 use crate::{vmlinux, workspace};
 
@@ -133,7 +133,6 @@ fn in_lab_hosts(
 /// # Errors
 /// When something could not be measured.
 pub fn measure(output: &Path) -> Result<Vec<(&'static str, Vec<Figure>)>> {
-    let _ = fs::remove_dir_all(output);
     let (on_machine, in_lab_host) = if host_kvm_runs_linux().is_ok() {
         (Some("all"), None)
     } else {
@@ -256,7 +255,15 @@ fn scenarios_binary() -> Result<PathBuf> {
         .context("cargo built no binary named scenarios")
 }
 
+/// An older run's results must not be taken for this one's. Nothing else of the folder is ours to remove.
+fn forget_results(output: &Path) {
+    for name in [RESULTS, FIGURES, COMPARISON, REBOOTS, PICTURE] {
+        let _ = fs::remove_file(output.join(name));
+    }
+}
+
 fn in_lab(host: &LabHost, arguments: Vec<String>, output: &Path) -> Result<()> {
+    forget_results(output);
     let parts = Parts::ready()?;
     let suites = suites_initramfs()?;
     let with_qemu = arguments
@@ -291,6 +298,7 @@ fn in_lab(host: &LabHost, arguments: Vec<String>, output: &Path) -> Result<()> {
 }
 
 fn here(arguments: &[String], output: &Path) -> Result<()> {
+    forget_results(output);
     let sundown = build_static(&["-p", "vmm", "--bins"])?
         .remove("sundown")
         .context("cargo built no binary named sundown")?;
