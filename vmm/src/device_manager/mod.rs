@@ -31,7 +31,7 @@ use legacy::Legacy;
 use passthrough::Passthrough;
 use resets::Resets;
 use teardown::{Graph, Observer, Target, Teardown};
-pub use verdict::{Noted, Stuck, Verdict};
+pub use verdict::{LeftOut, Noted, Stuck, Until, Verdict};
 
 /// All devices of a machine. The tree is in the root complex; the list gives every device its number and
 /// what a teardown has to know of it.

@@ -42,6 +42,8 @@ struct Passed {
     set: Option<ResetSet>,
     /// Users have been told that it is gone, and not yet that it is back.
     away: bool,
+    /// It has kept the machine stopped, and the user has had it booted without the device.
+    left_out: bool,
 }
 
 /// A device that is open.
@@ -221,6 +223,7 @@ impl Passthrough {
             function: function.clone(),
             set: opened.set,
             away: false,
+            left_out: false,
         };
         self.passed.insert(id.to_owned(), passed);
         Ok(function)

@@ -34,8 +34,26 @@ pub struct Stuck {
     pub ended: &'static str,
     /// Why the machine must not boot.
     pub why: &'static str,
-    /// It may become quiet by what is done outside of the machine, and the machine boots without it then.
-    pub may_end: bool,
+    /// Until when it does not, where it may boot without the device at all.
+    pub until: Option<Until>,
+}
+
+/// What `vm.boot` boots a machine without a device after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The device has become quiet, by what was done outside of the machine.
+    Quiet,
+    /// The device is quiet: it is `vm.boot` that is waited for.
+    Asked,
+}
+
+/// What came of booting without a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// It is quiet, and nothing keeps the machine from booting without it.
+    pub is_quiet: bool,
+    /// It is quarantined since this, and was not before.
+    pub is_quarantined: bool,
 }
 
 /// What there is to tell of news of a device.
@@ -83,8 +101,8 @@ impl DeviceManager {
         verdict
     }
 
-    /// The devices that are to be quarantined, and are quiet. They are asked side by side: a server that is fenced takes
-    /// a moment to end.
+    /// The devices that the machine might boot without, now or by `vm.boot`, and that are quiet. They are asked side by
+    /// side: a server that is fenced takes a moment to end.
     fn ask_quiet<'a>(&self, ended: &[(&'a str, &'a Outcome)]) -> HashSet<&'a str> {
         let asked = ended.iter().filter_map(|(id, outcome)| {
             let is_given_up = match outcome {
@@ -95,7 +113,9 @@ impl DeviceManager {
             let number = self.list.find(id).filter(|_| is_given_up)?;
             let listed = self.targets.0.get(number)?;
             let on_timeout = self.list.node(number).on_timeout;
-            (on_timeout == OnTimeout::Quarantine).then_some((*id, &listed.device))
+            // One of the machine's own that it is to stop for stops it for good.
+            let asks = on_timeout == OnTimeout::Quarantine || self.passthrough.has(id);
+            asks.then_some((*id, &listed.device))
         });
         let asked: Vec<_> = asked.collect();
         let mut quiet = HashSet::new();
@@ -141,17 +161,21 @@ impl DeviceManager {
         if error.is_none() {
             listed.given_up.store(true, Ordering::Release);
         }
-        let stuck = |why| Stuck {
+        let passed = self.passthrough.has(id);
+        let stuck = |why, until: Until| Stuck {
             id: id.to_owned(),
             ended: match error {
                 Some(_) => "could not be shut down",
                 None => "was not shut down by its deadline",
             },
             why,
-            may_end: why == NOT_QUIET && self.passthrough.has(id),
+            until: passed.then_some(until),
         };
-        match self.list.node(number).on_timeout {
-            OnTimeout::Quarantine if is_quiet => {
+        // Whoever asked for a boot without it knows.
+        let stops = self.list.node(number).on_timeout == OnTimeout::Stop
+            && !self.passthrough.is_left_out(id);
+        match (is_quiet, stops) {
+            (true, false) => {
                 if self.quarantine(id) {
                     verdict.quarantined.push(id.to_owned());
                 }
@@ -159,8 +183,8 @@ impl DeviceManager {
                 verdict.failed.extend(failed);
             }
             // Whatever was asked for: the next boot would share its memory with the device.
-            OnTimeout::Quarantine => verdict.stuck.push(stuck(NOT_QUIET)),
-            OnTimeout::Stop => verdict.stuck.push(stuck(AS_CONFIGURED)),
+            (false, _) if passed || !stops => verdict.stuck.push(stuck(NOT_QUIET, Until::Quiet)),
+            _ => verdict.stuck.push(stuck(AS_CONFIGURED, Until::Asked)),
         }
     }
 
@@ -195,13 +219,20 @@ impl DeviceManager {
         why.or_else(|| (self.is_quarantined(id)).then(|| "it is quarantined".to_owned()))
     }
 
-    /// Whether a device for whose sake the machine does not boot is quiet by now, and may be quarantined.
-    pub fn has_become_quiet(&self, stuck: &Stuck) -> bool {
+    /// Has the machine boot without a device for whose sake it did not, if that is quiet by now: says whether it is, and
+    /// whether it is quarantined by this, and was not before.
+    pub fn leave_out(&mut self, stuck: &Stuck) -> LeftOut {
         let number = self.list.find(&stuck.id);
-        let Some(listed) = number.and_then(|number| self.targets.0.get(number)) else {
-            return false;
-        };
-        stuck.may_end && listed.device.is_quiet()
+        let listed = number.and_then(|number| self.targets.0.get(number));
+        let is_quiet =
+            stuck.until.is_some() && listed.is_some_and(|listed| listed.device.is_quiet());
+        if is_quiet {
+            self.passthrough.leave_out(&stuck.id);
+        }
+        LeftOut {
+            is_quiet,
+            is_quarantined: is_quiet && self.quarantine(&stuck.id),
+        }
     }
 
     /// Takes note of what has become of a device that is passed through: one that is gone is quarantined, unless it

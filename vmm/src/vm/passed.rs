@@ -6,6 +6,7 @@ use api::report::TeardownReport;
 use api::request::Reply;
 
 use super::Machine;
+use crate::device_manager::Until;
 use crate::device_manager::passthrough::{DeviceNews, Devices};
 use crate::device_manager::resets::Resets;
 
@@ -71,13 +72,13 @@ impl Machine {
         }
         for stuck in &verdict.stuck {
             let (id, ended, why) = (&stuck.id, stuck.ended, stuck.why);
-            let until = if stuck.may_end {
-                " until it is quiet, which vm.boot looks at"
-            } else {
-                ""
+            let until = match stuck.until {
+                Some(Until::Quiet) => " until it is quiet, which vm.boot looks at; or",
+                Some(Until::Asked) => " until vm.boot, which boots it without the device; or",
+                None => ";",
             };
             let message = format!(
-                "{id} {ended} ({why}): the machine stays stopped{until}; delete it and create it anew"
+                "{id} {ended} ({why}): the machine stays stopped{until} delete it and create it anew"
             );
             report.warnings.push(message.clone());
             self.warn(message);
@@ -107,21 +108,21 @@ impl Machine {
 
     /// Refuses to boot a machine with a device that may still write to guest memory.
     pub(super) fn check_stuck(&mut self) -> Result<(), ApiError> {
-        let (devices, events) = (&self.devices, &self.events);
+        let (devices, events) = (&mut self.devices, &self.events);
         self.stuck.retain(|stuck| {
-            let quiet = devices.has_become_quiet(stuck);
+            let left_out = devices.leave_out(stuck);
             // The guest has not seen one that was gone for a while, which was told.
-            if quiet && devices.quarantine(&stuck.id) {
+            if left_out.is_quarantined {
                 let id = stuck.id.clone();
                 events.push(EventKind::DeviceQuarantined { id });
             }
-            !quiet
+            !left_out.is_quiet
         });
         let Some(stuck) = self.stuck.first() else {
             return Ok(());
         };
         let (id, ended) = (&stuck.id, stuck.ended);
-        let end = if stuck.may_end {
+        let end = if stuck.until.is_some() {
             "end its server, or whatever else drives it, or "
         } else {
             ""

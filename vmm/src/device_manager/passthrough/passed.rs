@@ -59,8 +59,23 @@ impl Passthrough {
 
     /// Notes that the guest sees a device again. Returns whether users took it for gone until now.
     pub(in crate::device_manager) fn is_seen_again(&mut self, id: &str) -> bool {
-        let passed = self.passed.get_mut(id);
-        passed.is_some_and(|passed| std::mem::replace(&mut passed.away, false))
+        let Some(passed) = self.passed.get_mut(id) else {
+            return false;
+        };
+        passed.left_out = false;
+        std::mem::replace(&mut passed.away, false)
+    }
+
+    /// Notes that the user has the machine booted without a device.
+    pub(in crate::device_manager) fn leave_out(&mut self, id: &str) {
+        if let Some(passed) = self.passed.get_mut(id) {
+            passed.left_out = true;
+        }
+    }
+
+    /// Whether the user has had the machine booted without a device, which the guest has not seen since.
+    pub(in crate::device_manager) fn is_left_out(&self, id: &str) -> bool {
+        self.passed.get(id).is_some_and(|passed| passed.left_out)
     }
 
     /// Has vCPUs that wait for a device in an access return at once. Does not block.

@@ -18,9 +18,8 @@ use serde_json::json;
 use vm_memory::GuestMemoryBackend;
 
 use super::*;
-use crate::device_manager::DeviceManager;
-use crate::device_manager::Noted;
 use crate::device_manager::teardown::Target;
+use crate::device_manager::{DeviceManager, Noted, Until};
 use crate::direct_map::DirectMap;
 use crate::interrupts::InterruptRouting;
 use crate::mailbox::{Mailbox, Message};
@@ -250,12 +249,15 @@ fn one_that_is_not_quiet_keeps_the_machine_stopped_until_it_is() {
     let [stuck] = &verdict.stuck[..] else {
         panic!("{verdict:?}");
     };
-    assert!(stuck.may_end && stuck.ended == "could not be shut down");
-    assert!(!built.manager.has_become_quiet(stuck));
+    assert_eq!(stuck.until, Some(Until::Quiet));
+    assert_eq!(stuck.ended, "could not be shut down");
+    let left_out = built.manager.leave_out(stuck);
+    assert!(!left_out.is_quiet && !left_out.is_quarantined);
     *built.played[1].quiet.lock().unwrap() = true;
-    assert!(built.manager.has_become_quiet(stuck));
+    let left_out = built.manager.leave_out(stuck);
+    assert!(left_out.is_quiet);
     assert!(
-        !built.manager.quarantine("d1"),
+        !left_out.is_quarantined,
         "it is since it was gone, which was told"
     );
     assert!(built.node(1).quarantined && !built.node(0).quarantined);
@@ -263,16 +265,45 @@ fn one_that_is_not_quiet_keeps_the_machine_stopped_until_it_is() {
 
 #[test]
 #[ignore = "needs KVM"]
-fn one_that_the_machine_is_to_stop_for_is_not_asked_whether_it_is_quiet() {
+fn one_that_the_machine_is_to_stop_for_is_asked_whether_it_is_quiet_and_left_out_by_a_boot() {
     let mut built = built(1, "stop");
-    let verdict = built
-        .manager
-        .judge([("d0", &Outcome::TimedOut)].into_iter());
+    // Asked, it is ended where it is fenced.
+    *built.played[0].quiet.lock().unwrap() = false;
+    let timed_out = [("d0", &Outcome::TimedOut)];
+    let verdict = built.manager.judge(timed_out.into_iter());
     let [stuck] = &verdict.stuck[..] else {
         panic!("{verdict:?}");
     };
-    assert!(!stuck.may_end && stuck.ended == "was not shut down by its deadline");
-    assert!(!built.manager.has_become_quiet(stuck));
+    assert_eq!(stuck.until, Some(Until::Quiet));
+    assert_eq!(stuck.ended, "was not shut down by its deadline");
+    assert!(!built.manager.leave_out(stuck).is_quiet);
+
+    *built.played[0].quiet.lock().unwrap() = true;
+    let verdict = built.manager.judge(timed_out.into_iter());
+    let [stuck] = &verdict.stuck[..] else {
+        panic!("{verdict:?}");
+    };
+    assert_eq!(stuck.until, Some(Until::Asked), "it stops all the same");
+    assert!(!built.node(0).quarantined);
+    let left_out = built.manager.leave_out(stuck);
+    assert!(left_out.is_quiet && left_out.is_quarantined);
+    assert!(built.node(0).quarantined);
+
+    // The boot begins with a teardown, which does not find it.
+    built.lose(0);
+    let outcome = built.shut_down(0);
+    let verdict = built.manager.judge([("d0", &outcome)].into_iter());
+    assert!(verdict.stuck.is_empty(), "{verdict:?}");
+    assert_eq!(verdict.failed.len(), 1);
+
+    // Once the guest has it again, the machine is to stop for it again.
+    *built.played[0].gone.lock().unwrap() = None;
+    let outcome = built.shut_down(0);
+    assert_eq!(outcome, Outcome::Done);
+    let verdict = built.manager.judge([("d0", &outcome)].into_iter());
+    assert_eq!(verdict.readmitted, ["d0"]);
+    let verdict = built.manager.judge(timed_out.into_iter());
+    assert_eq!(verdict.stuck.len(), 1);
 }
 
 #[test]
