@@ -209,7 +209,7 @@ pub trait Client: Send + Sync {
     fn can_reset(&self) -> bool;
 
     /// Whether [`Client::reset`] resets it: by itself, or together with others of its slot or bus. It is not called
-    /// for a device that has no reset.
+    /// for a device that has no reset. That may come out by a reset that is refused, and holds until the next session.
     fn has_reset(&self) -> bool {
         self.can_reset()
     }

@@ -133,7 +133,9 @@ impl Function {
     }
 }
 
-/// Resets the device, if it can be; tries again as long as the host says so and there is time.
+/// Resets the device, if it can be; tries again as long as the host says so and there is time. A server that has
+/// offered a reset and answers that it knows none is taken as one that offers none: each that comes in its place is
+/// asked once.
 pub(super) fn reset(client: &dyn Client, by: Deadline) -> Result<(), ClientError> {
     if !client.has_reset() {
         return Ok(());
@@ -143,6 +145,8 @@ pub(super) fn reset(client: &dyn Client, by: Deadline) -> Result<(), ClientError
         match client.reset(by) {
             Err(ClientError::Refused { source, .. })
                 if source.raw_os_error() == Some(libc::EAGAIN) && by.remaining() > pause => {}
+            // A failure would keep the machine stopped, and again after each restart of the server.
+            Err(ClientError::Refused { .. }) if !client.has_reset() => return Ok(()),
             ended => return ended,
         }
         thread::sleep(pause);

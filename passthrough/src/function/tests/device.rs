@@ -63,6 +63,8 @@ pub(super) struct Played {
     /// Eventfds for writes, by region.
     offers: Mutex<Vec<(u32, IoEvent)>>,
     resets: Resets,
+    /// It has answered in this session that it knows no reset.
+    lacks_reset: AtomicBool,
     /// Keeps interrupts without a signal, as the kernel does. Servers lose them.
     pub(super) holds_unconnected: bool,
 }
@@ -72,6 +74,8 @@ pub(super) struct Played {
 pub(super) enum Resets {
     Alone,
     WithOthers,
+    /// By itself, it says; and answers that it knows no reset.
+    Refused,
     Never,
 }
 
@@ -98,6 +102,7 @@ impl Played {
             maps: AtomicUsize::new(0),
             offers: Mutex::default(),
             resets: Resets::Alone,
+            lacks_reset: AtomicBool::new(false),
             holds_unconnected: true,
         }
     }
@@ -206,6 +211,7 @@ impl Played {
         let was_gone = std::mem::replace(&mut *self.gone.lock().unwrap(), reason).is_some();
         if was_gone && !gone {
             self.sessions.fetch_add(1, Ordering::Relaxed);
+            self.lacks_reset.store(false, Ordering::Relaxed);
         }
         if gone {
             self.signals.lock().unwrap().clear();

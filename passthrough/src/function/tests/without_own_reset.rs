@@ -49,3 +49,36 @@ fn a_device_that_has_no_reset_is_quiesced_and_re_armed() {
     let failure = failed.unwrap_err().to_string();
     assert!(failure.contains("bus mastering"), "{failure}");
 }
+
+#[test]
+fn a_server_that_knows_no_reset_after_all_is_asked_once_and_its_teardown_ends_well() {
+    let device = Played::drive().of_a_server().with_resets(Resets::Refused);
+    let bench = Bench::of(device, Attachment::Express);
+    let resets = || {
+        let calls = bench.device.take_calls();
+        calls.iter().filter(|call| **call == Call::Reset).count()
+    };
+    for round in 0..3 {
+        bench.enable();
+        let mut phases = Phases::default();
+        bench.function.shut_down(soon(), &mut phases).unwrap();
+        assert_eq!(resets(), usize::from(round == 0), "round {round}");
+        assert_eq!(bench.device.command(), MEMORY as u16);
+        assert!(bench.function.is_quiet() && !bench.function.is_lost());
+    }
+    // Whoever comes in its place may know one, and is asked.
+    bench.device.set_gone(true);
+    assert_eq!(bench.read(0), u32::MAX);
+    bench
+        .function
+        .shut_down(soon(), &mut Phases::default())
+        .unwrap();
+    assert_eq!(resets(), 1);
+    assert!(!bench.function.is_lost());
+    // The guest was offered the reset too.
+    let device = Played::drive().of_a_server().with_resets(Resets::Refused);
+    let bench = Bench::of(device, Attachment::Express);
+    bench.function.bus_reset();
+    wait(&bench);
+    assert!(!bench.function.is_lost());
+}

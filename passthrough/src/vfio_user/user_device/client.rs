@@ -163,7 +163,8 @@ impl Client for UserDevice {
         self.description.reset
     }
 
-    /// A server that says so, and then answers that it knows no reset, has none from there on.
+    /// A server that says so, and then answers that it knows no reset, has none until it comes anew: the next one may be
+    /// another program.
     fn has_reset(&self) -> bool {
         let session = self.link.session();
         self.description.reset && !session.is_ok_and(|session| session.lacks_reset())

@@ -145,17 +145,21 @@ impl Client for Played {
     }
 
     fn can_reset(&self) -> bool {
-        self.resets == Resets::Alone
+        matches!(self.resets, Resets::Alone | Resets::Refused)
     }
 
     fn has_reset(&self) -> bool {
-        self.resets != Resets::Never
+        self.resets != Resets::Never && !self.lacks_reset.load(Ordering::Relaxed)
     }
 
     fn reset(&self, _by: Deadline) -> Result<(), ClientError> {
         self.call(Call::Reset)?;
         pass(&self.reset_gate);
         let mut errors = self.reset_errors.lock().unwrap();
+        if self.resets == Resets::Refused {
+            self.lacks_reset.store(true, Ordering::Relaxed);
+            errors.push(libc::EINVAL);
+        }
         if !errors.is_empty() {
             return Err(ClientError::Refused {
                 device: self.name().into(),
