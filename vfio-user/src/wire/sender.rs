@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,7 +54,7 @@ struct Sending {
     state: Mutex<State>,
     free: Condvar,
     broken: AtomicBool,
-    /// Wakes who waits for room: whoever has the turn.
+    /// Wakes who waits for room: whoever has the turn. Without it a wait ends when both directions are shut down.
     wake: Option<OwnedFd>,
 }
 
@@ -109,11 +110,7 @@ impl Sender {
     /// to its end before the next one.
     pub fn cancel(&self) {
         self.0.lock().cancels += 1;
-        self.0.free.notify_all();
-        if let Some(wake) = &self.0.wake {
-            // Its counter is never full: who waits for room empties it.
-            let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
-        }
+        self.0.wake_all();
     }
 
     /// Sends `header` and the `payload` that follows it. Waits for room, but not for long.
@@ -149,7 +146,7 @@ impl Sender {
         let sending = &*self.0;
         let wait = wait.into();
         let turn = sending.turn(wait)?;
-        if sending.broken.load(Ordering::Acquire) {
+        if sending.is_broken() {
             return Err(WireError::Closed);
         }
         let mut parts = vec![header.as_bytes()];
@@ -161,16 +158,15 @@ impl Sender {
         sent
     }
 
-    /// Ends the connection: both sides see it closed.
+    /// Ends the connection: both sides see it closed, and whoever waits to send has an error at once.
     pub fn close(&self) {
-        self.0.broken.store(true, Ordering::Release);
-        let _ = self.0.socket.shutdown(std::net::Shutdown::Both);
+        self.0.end(Shutdown::Both);
     }
 
-    /// Sends nothing more: the peer sees the end. This side still sees whether the peer lets go of its own.
+    /// Sends nothing more: the peer sees the end, and whoever waits to send has an error at once. This side still sees
+    /// whether the peer lets go of its own.
     pub fn leave(&self) {
-        self.0.broken.store(true, Ordering::Release);
-        let _ = self.0.socket.shutdown(std::net::Shutdown::Write);
+        self.0.end(Shutdown::Write);
     }
 }
 
@@ -213,9 +209,33 @@ impl Sending {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    fn end(&self, direction: Shutdown) {
+        {
+            // Nobody begins to wait in between, who would not be woken.
+            let _state = self.lock();
+            self.broken.store(true, Ordering::Release);
+        }
+        let _ = self.socket.shutdown(direction);
+        // The kernel says nothing to who waits for room where only this side's direction is shut down.
+        self.wake_all();
+    }
+
+    /// Has all who wait look again whether they are to go on.
+    fn wake_all(&self) {
+        self.free.notify_all();
+        if let Some(wake) = &self.wake {
+            // Its counter is never full: who waits for room empties it.
+            let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
+        }
+    }
+
     fn turn(&self, wait: Wait) -> Result<Turn<'_>, WireError> {
         let left = wait.by.saturating_duration_since(Instant::now());
-        let has_to_wait = |state: &mut State| state.taken && !state.ends(wait);
+        let has_to_wait = |state: &mut State| state.taken && !state.ends(wait) && !self.is_broken();
         let (mut state, _) = self
             .free
             .wait_timeout_while(self.lock(), left, has_to_wait)
@@ -225,6 +245,7 @@ impl Sending {
             self.free.notify_one();
             return Err(match state.ends(wait) {
                 true => WireError::Cancelled,
+                false if self.is_broken() => WireError::Closed,
                 false => WireError::TooSlow("take a message"),
             });
         }
@@ -273,10 +294,13 @@ impl Sending {
 
     /// Waits for room; says whether it came, or the wait was cancelled. For whoever has the turn.
     fn wait_for_room(&self, wait: Wait) -> Result<bool, WireError> {
-        let wake = self.wake.as_ref().filter(|_| wait.is_cancellable());
+        let wake = self.wake.as_ref();
         loop {
             if self.lock().ends(wait) {
                 return Ok(false);
+            }
+            if self.is_broken() {
+                return Err(WireError::Closed);
             }
             let mut polled = vec![PollFd::from_borrowed_fd(
                 self.socket.as_fd(),
@@ -287,7 +311,7 @@ impl Sending {
             match poll(&mut polled, Some(&left)) {
                 Ok(0) => return Err(WireError::TooSlow("take a message")),
                 Ok(_) if !polled[0].revents().is_empty() => return Ok(true),
-                // A cancel of this wait, or of one before it.
+                // The end, or a cancel: of this wait, or of another.
                 Ok(_) => {
                     let _ = wake.map(|wake| rustix::io::read(wake, &mut [0; 8]));
                 }

@@ -166,6 +166,24 @@ fn a_server_that_does_not_take_its_messages_holds_writers_up_no_longer_than_it_m
 }
 
 #[test]
+fn a_writer_without_room_ends_with_the_connection_that_another_thread_ends() {
+    let (server, gate) = held_up_by(command::REGION_WRITE);
+    let (device, watcher) = open(&server);
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| (0..).try_for_each(|_: u64| device.write(0, 0, &[0; 0x4000])));
+        gate.is_reached();
+        let late = device.reset(Deadline::after(Duration::from_millis(50)));
+        assert!(matches!(late, Err(ClientError::TimedOut { .. })));
+        // There is no session any more whose waits could be cancelled.
+        let ended = writing.join().unwrap();
+        gate.open();
+        assert!(is_gone(&ended), "{ended:?}");
+    });
+    let reason = watcher.hears_gone();
+    assert!(reason.contains("a reset"), "{reason}");
+}
+
+#[test]
 fn a_second_server_gets_no_memory_while_the_first_has_its_connection() {
     let (server, gate) = held_up_by(command::DEVICE_RESET);
     let (device, watcher) = open(&server);

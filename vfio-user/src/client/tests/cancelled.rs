@@ -1,4 +1,4 @@
-//! Waits that this side ends: the connection goes on, and late replies are nobody's.
+//! Waits that this side ends: the connection goes on, and late replies are nobody's; or it ends with them.
 
 use super::*;
 
@@ -105,4 +105,33 @@ fn a_writer_without_room_is_cancelled_and_its_message_comes_whole_before_the_nex
     lasting.join().unwrap().unwrap();
     drop(played);
     reading.join().unwrap();
+}
+
+#[test]
+fn whoever_waits_to_send_has_an_error_when_this_side_leaves() {
+    for cancellable in [false, true] {
+        let (played, requests, reading) = Played::with_threads();
+        let post = |data: Vec<u8>| {
+            let requests = requests.clone();
+            let wait = match cancellable {
+                true => requests.cancellable(soon()),
+                false => soon().into(),
+            };
+            thread::spawn(move || requests.post(command::REGION_WRITE, &[&data], &[], wait))
+        };
+        let without_room = post(vec![7; 1 << 20]);
+        assert!(wait(played.socket.as_fd(), PollFlags::IN, soon()).unwrap());
+        let without_a_turn = post(b"behind".to_vec());
+        // The peer lives, and takes nothing.
+        requests.close();
+        for waiting in [without_room, without_a_turn] {
+            let ended = waiting.join().unwrap();
+            assert!(
+                matches!(ended, Err(ClientError::Wire(WireError::Closed))),
+                "{ended:?}"
+            );
+        }
+        drop(played);
+        reading.join().unwrap();
+    }
 }
