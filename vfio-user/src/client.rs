@@ -231,7 +231,7 @@ impl Client {
             if self.reader.turn(memory)? {
                 return Ok(true);
             }
-            if !wait(self.reader.as_fd(), PollFlags::IN, by)? {
+            if !wait(self.reader.as_fd(), self.reader.awaited(), by)? {
                 return Ok(false);
             }
         }

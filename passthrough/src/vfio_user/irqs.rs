@@ -173,16 +173,27 @@ pub fn disconnect(
     }
 }
 
-/// Masks or unmasks the pin. Nobody waits for it: a vCPU asks.
-pub fn set_pin_masked(call: &Call<'_>, masked: bool) -> Result<(), ClientError> {
+fn mask_of_pin(masked: bool) -> IrqSet {
     let action = match masked {
         true => flag::ACTION_MASK,
         false => flag::ACTION_UNMASK,
     };
-    let set = set(flag::DATA_NONE | action, irq::INTX, 0..1);
+    set(flag::DATA_NONE | action, irq::INTX, 0..1)
+}
+
+/// Masks or unmasks the pin. Nobody waits for it: a vCPU asks.
+pub fn set_pin_masked(call: &Call<'_>, masked: bool) -> Result<(), ClientError> {
+    let set = mask_of_pin(masked);
     let request = (command::DEVICE_SET_IRQS, &[set.as_bytes()][..]);
     let doing = "a change of its pin's mask";
     (call.link).post(call.session, request, call.allowance, doing)
+}
+
+/// Unmasks the pin, and waits for nothing: the thread that reads asks.
+pub fn unmask_pin_unwaited(session: &Session) -> Result<(), vfio_user::client::ClientError> {
+    let set = mask_of_pin(false);
+    let requests = &session.requests;
+    requests.post_unwaited(command::DEVICE_SET_IRQS, &[set.as_bytes()])
 }
 
 /// Has the server look at `event`, and unmask the pin when it is signalled; `None` ends that.

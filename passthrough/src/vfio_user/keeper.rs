@@ -64,12 +64,8 @@ fn serve(link: &Link, session: &Arc<Session>, reader: &mut Reader) {
         if let Some(resample) = resample.filter(|_| ready[2])
             && resample.read().is_ok()
         {
-            // One that fails is gone, which is seen above.
-            let unmask = irqs::Call {
-                allowance: link.allow_whole(),
-                ..irqs::Call::new(link, session)
-            };
-            let _ = irqs::set_pin_masked(&unmask, false);
+            // One that fails is gone, which is seen below.
+            let _ = irqs::unmask_pin_unwaited(session);
         }
         for _ in 0..BURST {
             match reader.turn(&*session.lease) {
@@ -95,7 +91,7 @@ fn wait(link: &Link, reader: &Reader, resample: Option<&EventFd>) -> Result<[boo
     let wake = borrow(&link.wake);
     let mut polled = vec![
         PollFd::from_borrowed_fd(wake, PollFlags::IN),
-        PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN),
+        PollFd::from_borrowed_fd(reader.as_fd(), reader.awaited()),
     ];
     polled.extend(resample.map(|event| PollFd::from_borrowed_fd(borrow(event), PollFlags::IN)));
     let left = (reader.due()).map(|due| due.saturating_duration_since(Instant::now()));

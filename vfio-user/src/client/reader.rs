@@ -1,15 +1,20 @@
-//! Takes what the server sends: hands replies to whoever waits for them, and answers what it asks for.
+//! Takes what the server sends: hands replies to whoever waits for them, and answers what it asks for. Answers that
+//! there is no room for are kept, and reading goes on: a server may send much before it takes anything.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
 use super::{Memory, Requests};
 use crate::protocol::{DEFAULT_TRANSFER, DmaAccess, command};
 use crate::wire::{Message, PATIENCE, Receiver, WireError, split};
+
+/// So many bytes of answers are kept for a server that does not take them, before no more of what it sends is read.
+const MOST_KEPT: usize = 4 << 20;
 
 /// See the module's header. Whoever has it reads; when it is dropped, this side leaves.
 #[derive(Debug)]
@@ -30,17 +35,27 @@ impl Reader {
         }
     }
 
-    /// How long the server may take to make room for an answer; [`PATIENCE`] unless said.
+    /// How long the server may take to take more of what it is answered; [`PATIENCE`] unless said.
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }
 
     /// Takes a message, if all of one is there, and deals with it; says whether one was there. The server may ask
-    /// for `memory`. Waits for nothing but room for an answer.
+    /// for `memory`. Waits for nothing.
     ///
     /// # Errors
     /// When there cannot be a next message.
     pub fn turn(&mut self, memory: &dyn Memory) -> Result<bool, WireError> {
+        let sender = self.requests.sender();
+        sender.flush()?;
+        if let Some((bytes, moved)) = sender.kept() {
+            if moved + self.patience <= Instant::now() {
+                return Err(WireError::TooSlow("take a message"));
+            }
+            if bytes >= MOST_KEPT {
+                return Ok(false);
+            }
+        }
         let Some(message) = self.receiver.take(&self.socket)? else {
             return Ok(false);
         };
@@ -56,9 +71,20 @@ impl Reader {
         Ok(true)
     }
 
-    /// By when the rest of an unfinished message must be there: then [`turn`](Self::turn) fails.
+    /// By when the rest of an unfinished message must be there, or the server have taken more of its answers: then
+    /// [`turn`](Self::turn) fails.
     pub fn due(&self) -> Option<Instant> {
-        self.receiver.due()
+        let taken = (self.requests.sender().kept()).map(|(_, moved)| moved + self.patience);
+        self.receiver.due().into_iter().chain(taken).min()
+    }
+
+    /// What the connection has to be waited for before the next turn.
+    pub fn awaited(&self) -> PollFlags {
+        match self.requests.sender().kept() {
+            None => PollFlags::IN,
+            Some((bytes, _)) if bytes >= MOST_KEPT => PollFlags::OUT,
+            Some(_) => PollFlags::IN | PollFlags::OUT,
+        }
     }
 
     fn answer(&self, message: &Message, memory: &dyn Memory) -> Result<(), WireError> {
@@ -67,11 +93,10 @@ impl Reader {
         if header.wants_no_reply() {
             return Ok(());
         }
-        let by = Instant::now() + self.patience;
         let sender = self.requests.sender();
         match answer {
-            Ok(payload) => sender.send_by(&header.reply(payload.len()), &[&payload], &[], by),
-            Err(errno) => sender.send_by(&header.failure(errno.raw_os_error()), &[], &[], by),
+            Ok(payload) => sender.keep(&header.reply(payload.len()), &[&payload]),
+            Err(errno) => sender.keep(&header.failure(errno.raw_os_error()), &[]),
         }
     }
 }

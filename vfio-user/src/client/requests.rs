@@ -146,6 +146,18 @@ impl Requests {
         Ok(())
     }
 
+    /// The same for the thread that reads: waits for nothing, see [`Sender::keep`].
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn post_unwaited(&self, command: u16, payload: &[&[u8]]) -> Result<(), ClientError> {
+        let serial = self.lock().number()?;
+        let mut header = Header::command(serial as u16, command, size(payload));
+        header.flags |= flag::NO_REPLY;
+        self.sender().keep(&header, payload)?;
+        Ok(())
+    }
+
     /// Sends nothing more: the server sees the end, and whoever waits for a reply has an error at once.
     pub fn close(&self) {
         let waiting = {

@@ -47,7 +47,7 @@ impl Played {
                 match reader.turn(&NoMemory) {
                     Ok(true) => {}
                     Ok(false) => {
-                        wait(reader.as_fd(), PollFlags::IN, Instant::now() + SOON).unwrap();
+                        wait(reader.as_fd(), reader.awaited(), Instant::now() + SOON).unwrap();
                     }
                     Err(error) => return error,
                 }
@@ -231,4 +231,87 @@ fn a_message_that_is_neither_command_nor_reply_ends_the_connection() {
     };
     played.sender.send(&neither, &[], &[]).unwrap();
     assert!(matches!(reading.join().unwrap(), WireError::Refused(_)));
+}
+
+#[test]
+fn a_server_that_asks_for_much_before_it_takes_an_answer_is_answered() {
+    const MANY: u16 = 3000;
+    let (mut played, requests, reading) = Played::with_threads();
+    let asked = requests
+        .begin(command::REGION_READ, &[], &[], soon())
+        .unwrap();
+    let late = played.next().header;
+    let access = DmaAccess {
+        address: 0,
+        count: 8,
+    };
+    for id in 0..MANY {
+        let header = Header::command(id, command::DMA_READ, access.as_bytes().len());
+        played
+            .sender
+            .send(&header, &[access.as_bytes()], &[])
+            .unwrap();
+    }
+    // All that time its own replies arrive.
+    played.reply(&late, b"reply");
+    assert_eq!(asked.wait(soon()).unwrap().payload, b"reply");
+    let post = {
+        let requests = requests.clone();
+        thread::spawn(move || requests.post(command::REGION_WRITE, &[b"post"], &[], soon()))
+    };
+    let mut ids = Vec::new();
+    let mut posts = 0;
+    while ids.len() < MANY.into() || posts == 0 {
+        let message = played.next();
+        match message.header.is_reply() {
+            Some(true) => ids.push(message.header.id),
+            _ => posts += 1,
+        }
+    }
+    assert!(ids.into_iter().eq(0..MANY), "in their order, and whole");
+    post.join().unwrap().unwrap();
+    drop(played);
+    reading.join().unwrap();
+}
+
+/// As much as is asked for.
+struct Endless;
+
+impl Memory for Endless {
+    fn read(&self, _: u64, data: &mut [u8]) -> Result<(), Errno> {
+        data.fill(7);
+        Ok(())
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_server_that_never_takes_its_answers_is_read_no_further_and_then_too_slow() {
+    let (played, client) = Played::new();
+    let (_requests, mut reader) = client.split();
+    reader.set_patience(SOON);
+    let access = DmaAccess {
+        address: 0,
+        count: 1 << 20,
+    };
+    for id in 0..20 {
+        let header = Header::command(id, command::DMA_READ, access.as_bytes().len());
+        (played.sender)
+            .send(&header, &[access.as_bytes()], &[])
+            .unwrap();
+    }
+    let mut taken = 0;
+    while reader.turn(&Endless).unwrap() {
+        taken += 1;
+    }
+    assert!((4..8).contains(&taken), "{taken} are kept");
+    assert_eq!(reader.awaited(), PollFlags::OUT);
+    reader.set_patience(Duration::from_millis(10));
+    let due = reader.due().unwrap();
+    assert!(!wait(reader.as_fd(), reader.awaited(), due).unwrap());
+    let ended = reader.turn(&Endless);
+    assert!(matches!(ended, Err(WireError::TooSlow(_))), "{ended:?}");
 }

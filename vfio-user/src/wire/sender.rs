@@ -17,6 +17,9 @@ use zerocopy::IntoBytes;
 use super::{MOST_DESCRIPTORS, PATIENCE, WireError, timespec};
 use crate::protocol::Header;
 
+/// Of what is kept, so much is copied to be sent at once: about what a socket has room for.
+const PIECE: usize = 64 << 10;
+
 /// How long a call waits: until a moment, and where it is made by [`Sender::cancellable`], no longer than until the
 /// next [`Sender::cancel`]. One that several calls share ends all of them.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,14 @@ impl Wait {
     /// The moment.
     pub fn by(&self) -> Instant {
         self.by
+    }
+
+    /// One that has ended: what does not find room is not waited for.
+    fn over() -> Self {
+        Self {
+            by: Instant::now(),
+            cancels: Some(u64::MAX),
+        }
     }
 
     /// Whether a cancel ends it.
@@ -62,8 +73,11 @@ struct Sending {
 struct State {
     /// Some thread sends. Not held as a lock: who waits for its turn has a deadline too.
     taken: bool,
-    /// What is still to be sent of a message whose sender was cancelled. It goes out before all else.
-    rest: Vec<u8>,
+    /// What nobody waits for: the end of a message whose sender was cancelled, and messages of [`Sender::keep`]. It goes
+    /// out before all else.
+    kept: Vec<u8>,
+    /// When something of it was last sent, or it began.
+    moved: Option<Instant>,
     cancels: u64,
 }
 
@@ -158,6 +172,56 @@ impl Sender {
         sent
     }
 
+    /// Sends a message and waits for nothing: what there is no room for is kept, and goes out before whatever is sent
+    /// later, or by [`flush`](Self::flush). For the thread that reads: it has to go on, or a peer that does not read
+    /// before it is read from, and this side, would wait for each other.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn keep(&self, header: &Header, payload: &[&[u8]]) -> Result<(), WireError> {
+        {
+            let mut state = self.0.lock();
+            if state.kept.is_empty() {
+                state.moved = Some(Instant::now());
+            }
+            state.kept.extend_from_slice(header.as_bytes());
+            for part in payload {
+                state.kept.extend_from_slice(part);
+            }
+        }
+        self.flush()
+    }
+
+    /// Sends as much of what is kept as there is room for now. Who sends meanwhile does so too.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn flush(&self) -> Result<(), WireError> {
+        let sending = &*self.0;
+        if sending.is_broken() {
+            return Err(WireError::Closed);
+        }
+        {
+            let mut state = sending.lock();
+            if state.kept.is_empty() || state.taken {
+                return Ok(());
+            }
+            state.taken = true;
+        }
+        let sent = Turn(sending).send_kept(Wait::over());
+        if sent.is_err() {
+            sending.broken.store(true, Ordering::Release);
+        }
+        sent.map(drop)
+    }
+
+    /// How many bytes are kept, and since when the peer has taken none of them; `None` if there are none.
+    pub fn kept(&self) -> Option<(usize, Instant)> {
+        let state = self.0.lock();
+        let moved = state.moved.filter(|_| !state.kept.is_empty())?;
+        Some((state.kept.len(), moved))
+    }
+
     /// Ends the connection: both sides see it closed, and whoever waits to send has an error at once.
     pub fn close(&self) {
         self.0.end(Shutdown::Both);
@@ -181,24 +245,52 @@ impl Drop for Turn<'_> {
 }
 
 impl Turn<'_> {
-    /// Sends what is left of the message before, and this one. Once a part of it has gone out it counts as sent.
+    /// Sends what is kept, and this message. Once a part of it has gone out it counts as sent.
     fn send(
         &self,
         parts: &[&[u8]],
         descriptors: &[BorrowedFd<'_>],
         wait: Wait,
     ) -> Result<(), WireError> {
-        let before = std::mem::take(&mut self.0.lock().rest);
-        if let Sent::Part(count) = self.0.send_all(vec![&before], &[], wait)? {
-            self.0.lock().rest = before[count..].to_vec();
+        if !self.send_kept(wait)? {
             return Err(WireError::Cancelled);
         }
         match self.0.send_all(parts.to_vec(), descriptors, wait)? {
-            Sent::All => Ok(()),
+            // Who kept something meanwhile left it to whoever has the turn.
+            Sent::All => self.send_kept(Wait::over()).map(drop),
             Sent::Part(0) => Err(WireError::Cancelled),
             Sent::Part(count) => {
-                self.0.lock().rest = parts.concat().split_off(count);
+                let mut state = self.0.lock();
+                let mut kept = parts.concat().split_off(count);
+                kept.append(&mut state.kept);
+                (state.kept, state.moved) = (kept, Some(Instant::now()));
                 Ok(())
+            }
+        }
+    }
+
+    /// Sends what is kept; says whether all of it went out before the wait was cancelled.
+    fn send_kept(&self, wait: Wait) -> Result<bool, WireError> {
+        loop {
+            let kept = {
+                let state = self.0.lock();
+                state.kept[..state.kept.len().min(PIECE)].to_vec()
+            };
+            if kept.is_empty() {
+                return Ok(true);
+            }
+            let (count, is_all) = match self.0.send_all(vec![&kept], &[], wait)? {
+                Sent::All => (kept.len(), true),
+                Sent::Part(count) => (count, false),
+            };
+            let mut state = self.0.lock();
+            // More may have come behind it.
+            state.kept.drain(..count);
+            if count > 0 {
+                state.moved = Some(Instant::now());
+            }
+            if !is_all {
+                return Ok(false);
             }
         }
     }
