@@ -1,9 +1,9 @@
 //! The engine on real threads.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -23,9 +23,16 @@ mod order;
 mod policies;
 mod random;
 
-/// Devices that sleep for their work and name the moment of their latency.
+/// Whoever waits in a test that passes has waited long before.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a device's call does.
+type Work = dyn Fn() + Send + Sync;
+
+/// Devices that sleep for their work, or do another, and name the moment of their latency.
 struct Model {
     costs: Vec<Cost>,
+    works: HashMap<usize, Arc<Work>>,
     fails: HashSet<usize>,
     calls: Vec<AtomicUsize>,
     threads: Mutex<HashSet<ThreadId>>,
@@ -37,12 +44,18 @@ impl Model {
     fn of(machine: &Machine) -> Self {
         Self {
             costs: machine.costs.clone(),
+            works: HashMap::new(),
             fails: HashSet::new(),
             calls: machine.costs.iter().map(|_| AtomicUsize::new(0)).collect(),
             threads: Mutex::default(),
             now: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
         }
+    }
+
+    /// Has a device's call do this.
+    fn works(&mut self, device: usize, work: impl Fn() + Send + Sync + 'static) {
+        self.works.insert(device, Arc::new(work));
     }
 
     fn threads(&self) -> usize {
@@ -62,6 +75,9 @@ impl Target for Model {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.peak.fetch_max(now, Ordering::SeqCst);
         let cost = self.costs[device];
+        if let Some(work) = self.works.get(&device) {
+            phases.run("work", || work());
+        }
         if !cost.work.is_zero() {
             phases.run("work", || thread::sleep(cost.work));
         }
@@ -84,15 +100,66 @@ impl Target for Model {
 struct Ear {
     ended: Mutex<Vec<(usize, Outcome)>>,
     late: Mutex<Vec<usize>>,
+    /// Something was told.
+    told: Condvar,
+}
+
+impl Ear {
+    /// Waits until a device has ended; says how, or nothing if it does not.
+    fn hears_end(&self, device: usize) -> Option<Outcome> {
+        let find = |ended: &[(usize, Outcome)]| {
+            let mut found = ended.iter().filter(|(of, _)| *of == device);
+            found.next().map(|(_, outcome)| outcome.clone())
+        };
+        let ended = self.ended.lock().unwrap();
+        let waits = |ended: &mut Vec<_>| find(ended).is_none();
+        let waited = self.told.wait_timeout_while(ended, PATIENCE, waits);
+        find(&waited.unwrap().0)
+    }
+
+    /// Waits until a device has returned after it was given up; says which have.
+    fn hears_late(&self) -> Vec<usize> {
+        let late = self.late.lock().unwrap();
+        let waited = self
+            .told
+            .wait_timeout_while(late, PATIENCE, |late| late.is_empty());
+        waited.unwrap().0.clone()
+    }
 }
 
 impl Observer for Ear {
     fn ended(&self, device: usize, outcome: &Outcome) {
         self.ended.lock().unwrap().push((device, outcome.clone()));
+        self.told.notify_all();
     }
 
     fn returned_late(&self, device: usize) {
         self.late.lock().unwrap().push(device);
+        self.told.notify_all();
+    }
+}
+
+/// What a hung device waits for.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+    /// Those who were let through.
+    passed: AtomicUsize,
+}
+
+impl Gate {
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let open = self.open.lock().unwrap();
+        let waited = (self.opened).wait_timeout_while(open, PATIENCE, |open| !*open);
+        let is_open = *waited.unwrap().0;
+        self.passed
+            .fetch_add(usize::from(is_open), Ordering::SeqCst);
     }
 }
 
@@ -161,7 +228,19 @@ fn run_model(
     workers: u16,
     threads: usize,
 ) -> Ran {
-    let (model, ear) = (Arc::new(model), Arc::new(Ear::default()));
+    run_heard(machine, model, Arc::default(), policy, workers, threads)
+}
+
+/// The same with an ear that devices listen to as well.
+fn run_heard(
+    machine: Machine,
+    model: Model,
+    ear: Arc<Ear>,
+    policy: TeardownPolicy,
+    workers: u16,
+    threads: usize,
+) -> Ran {
+    let model = Arc::new(model);
     let few = Arc::new(Few(AtomicUsize::new(0), threads));
     let graph = Arc::new(machine.graph);
     let run = Teardown::with_threads(

@@ -104,12 +104,24 @@ fn timers_go_on_while_the_calling_thread_blocks() {
     let mut machine = Machine::new()
         .with_async("port", "", 20)
         .with_async("drive", "port", 20);
-    let slow = machine.add("slow", "", false, 0);
-    machine.costs[slow] = Cost::work(ms(500));
-    let ran = run(machine, Completion, 4);
+    let slow = machine.graph.add(Node {
+        deadline: 2 * PATIENCE,
+        ..Node::new("slow", "test")
+    });
+    let slow = slow.unwrap();
+    machine.costs.push(Cost::default());
+    // The calling thread is in this one until both have ended.
+    let ear = Arc::new(Ear::default());
+    let heard = Arc::new(Mutex::new(None));
+    let (theirs, told) = (Arc::clone(&ear), Arc::clone(&heard));
+    let mut model = Model::of(&machine);
+    model.works(slow, move || {
+        *told.lock().unwrap() = theirs.hears_end(0);
+    });
+    let ran = run_heard(machine, model, ear, Completion, 4, usize::MAX);
     assert_eq!(ran.check(), Ok(()));
-    let end = ran.run.stamps[0].end - ran.run.begin;
-    assert!(end < ms(350), "the port ended at {end:?}");
+    assert_eq!(*heard.lock().unwrap(), Some(Outcome::Done));
+    assert!(ran.run.stamps[0].end <= ran.run.stamps[slow].end);
 }
 
 #[test]

@@ -13,22 +13,26 @@ fn t27_a_device_that_never_finishes_is_given_up() {
         ..Node::new("hung", "test")
     };
     machine.graph.add(hung).unwrap();
-    machine.costs.push(Cost::work(ms(800)));
+    machine.costs.push(Cost::default());
     let machine = machine.with_async("slow", "", 50);
+    let gate = Arc::new(Gate::default());
+    let mut model = Model::of(&machine);
+    model.works(1, hang(&gate));
     // One worker: the one that is left behind makes room for the next.
-    let ran = run(machine, Completion, 1);
+    let ran = run_model(machine, model, Completion, 1, usize::MAX);
     assert_eq!(ran.check(), Ok(()));
-    assert!(ran.took() < ms(600), "{:?}", ran.took());
     assert_eq!(ran.run.stamps[1].outcome, Outcome::TimedOut);
     assert_eq!(ran.run.stamps[0].outcome, Outcome::Done);
     let troubled: Vec<_> = ran.run.troubled().collect();
     assert_eq!(troubled, [("hung", &Outcome::TimedOut, OnTimeout::Stop)]);
     assert!(ran.ear.late.lock().unwrap().is_empty());
-    let until = Instant::now() + ms(10_000);
-    while ran.ear.late.lock().unwrap().is_empty() && Instant::now() < until {
-        thread::sleep(ms(5));
-    }
-    assert_eq!(*ran.ear.late.lock().unwrap(), [1]);
+    gate.open();
+    assert_eq!(ran.ear.hears_late(), [1]);
+    assert_eq!(
+        gate.passed.load(Ordering::SeqCst),
+        1,
+        "the teardown ended before its call did"
+    );
     assert_eq!(
         ran.ear.ended.lock().unwrap().len(),
         3,
@@ -40,7 +44,8 @@ fn t27_a_device_that_never_finishes_is_given_up() {
 fn t27_a_latency_past_the_deadline_is_cut_short() {
     for asynchronous in [false, true] {
         let mut machine = Machine::new();
-        machine.add("slow", "", asynchronous, 10_000);
+        let latency = PATIENCE;
+        machine.add("slow", "", asynchronous, latency.as_millis() as u64);
         let mut graph = Graph::new();
         graph
             .add(Node {
@@ -51,7 +56,8 @@ fn t27_a_latency_past_the_deadline_is_cut_short() {
         machine.graph = graph;
         let ran = run(machine, Completion, 4);
         assert_eq!(ran.run.stamps[0].outcome, Outcome::TimedOut);
-        assert!(ran.took() >= ms(20) && ran.took() < ms(5000));
+        assert!(ran.took() >= ms(20));
+        assert!(ran.took() < latency, "the moment that it named has come");
     }
 }
 
@@ -81,11 +87,37 @@ fn a_hung_worker_is_given_up_while_the_calling_thread_blocks() {
         ..Node::new("hung", "test")
     };
     machine.graph.add(hung).unwrap();
-    machine.costs.push(Cost::work(ms(2000)));
-    let slow = machine.add("slow", "", false, 0);
-    machine.costs[slow] = Cost::work(ms(500));
-    let ran = run(machine, Completion, 1);
-    assert_eq!(ran.run.stamps[0].outcome, Outcome::TimedOut);
-    assert!(ran.run.stamps[0].end - ran.run.begin < ms(350));
-    assert!(ran.took() < ms(1500));
+    machine.costs.push(Cost::default());
+    let slow = machine.graph.add(Node {
+        deadline: 2 * PATIENCE,
+        ..Node::new("slow", "test")
+    });
+    let slow = slow.unwrap();
+    machine.costs.push(Cost::default());
+    let (gate, ear) = (Arc::new(Gate::default()), Arc::new(Ear::default()));
+    let mut model = Model::of(&machine);
+    model.works(0, hang(&gate));
+    // The calling thread is in this one until the other is given up.
+    let heard = Arc::new(Mutex::new(None));
+    let (theirs, told) = (Arc::clone(&ear), Arc::clone(&heard));
+    model.works(slow, move || {
+        *told.lock().unwrap() = theirs.hears_end(0);
+    });
+    let ran = run_heard(machine, model, ear, Completion, 1, usize::MAX);
+    assert_eq!(*heard.lock().unwrap(), Some(Outcome::TimedOut));
+    let [hung, slow] = &ran.run.stamps[..] else {
+        panic!("{:?}", ran.spans());
+    };
+    assert_eq!(hung.outcome, Outcome::TimedOut);
+    assert_eq!(slow.outcome, Outcome::Done);
+    assert!(hung.end <= slow.end, "{:?}", ran.spans());
+    gate.open();
+    assert_eq!(ran.ear.hears_late(), [0]);
+    assert_eq!(gate.passed.load(Ordering::SeqCst), 1);
+}
+
+/// A call that does not return before the gate is open.
+fn hang(gate: &Arc<Gate>) -> impl Fn() + Send + Sync + 'static {
+    let gate = Arc::clone(gate);
+    move || gate.pass()
 }
