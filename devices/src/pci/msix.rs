@@ -10,6 +10,9 @@
 //!    │ disable          ▼                            │
 //!    └─────────── Blocked + pending ─────────────────┘ fires once
 //! ```
+//!
+//! A vector whose message the machine refuses stays blocked. The guest's next change of the table or of message control
+//! tries it again.
 
 mod entry;
 
@@ -128,6 +131,8 @@ struct Entry {
     route: Route,
     /// The message that the machine's routing holds for this entry.
     routed: Option<MsiMessage>,
+    /// Its vector is to be open, and the machine has refused its message: what is signalled waits.
+    refused: bool,
 }
 
 struct Table {
@@ -171,6 +176,7 @@ impl Msix {
                 register: TableEntry::default(),
                 route,
                 routed: None,
+                refused: false,
             })
             .collect();
         let table = Mutex::new(Table {
@@ -313,12 +319,13 @@ impl Msix {
         }
         let last = self.vectors.len();
         self.apply(&mut table, 0..=last);
-        let gone: Vec<_> = table
-            .entries
-            .iter_mut()
-            .filter_map(|entry| entry.routed.take().map(|_| (entry.route, None)))
-            .collect();
-        self.route(&table, &gone);
+        let routed = table.entries.iter().filter(|entry| entry.routed.is_some());
+        let gone: Vec<_> = routed.map(|entry| (entry.route, None)).collect();
+        if self.route(&table, &gone) {
+            for entry in &mut table.entries {
+                entry.routed = None;
+            }
+        }
     }
 
     /// Detaches all vectors from the router, once. Also done when the last owner lets go.
@@ -338,47 +345,68 @@ impl Msix {
         self.router.detach(&routes);
     }
 
-    /// Brings gates and routes of some vectors to what table and control say. Closing comes first and
-    /// opening last, so that no message is sent by a route that is not yet, or no longer, the vector's.
+    /// Brings gates and routes of some vectors to what table and control say. What the machine has refused for others
+    /// before is tried again: after these, which it must not keep out.
     fn apply(&self, table: &mut Table, range: std::ops::RangeInclusive<usize>) {
         if table.released {
             return;
         }
         let enabled = table.control & CONTROL_ENABLE != 0;
-        let function_masked = table.control & CONTROL_MASK != 0;
         self.enabled.store(enabled, Ordering::Release);
 
+        let refused = |(index, entry): (usize, &Entry)| entry.refused.then_some(index);
+        let refused = table.entries.iter().enumerate().filter_map(refused);
+        let again: Vec<_> = refused.filter(|index| !range.contains(index)).collect();
+        let last = self.vectors.len().saturating_sub(1).min(*range.end());
+        self.bring(table, &(*range.start()..=last).collect::<Vec<_>>());
+        self.bring(table, &again);
+    }
+
+    /// The same for these, by one change of the machine's routing. Closing comes first and opening last, so that no
+    /// message is sent by a route that is not yet, or no longer, the vector's.
+    fn bring(&self, table: &mut Table, indices: &[usize]) {
+        let enabled = table.control & CONTROL_ENABLE != 0;
+        let function_masked = table.control & CONTROL_MASK != 0;
         let mut routes = Vec::new();
         let mut opening = Vec::new();
-        let vectors = self
-            .vectors
-            .iter()
-            .zip(table.entries.iter_mut())
-            .enumerate();
-        for (_, (vector, entry)) in vectors.filter(|(index, _)| range.contains(index)) {
+        for index in indices.iter().copied() {
+            let (vector, entry) = (&self.vectors[index], &mut table.entries[index]);
+            entry.refused = false;
             if !enabled {
                 vector.turn_off();
             } else if function_masked || entry.register.is_masked() {
                 vector.block();
             } else {
                 if entry.routed != Some(entry.register.message) {
-                    entry.routed = Some(entry.register.message);
-                    routes.push((entry.route, entry.routed));
+                    routes.push((entry.route, Some(entry.register.message)));
                 }
-                opening.push(vector);
+                opening.push(index);
             }
         }
-        self.route(table, &routes);
-        opening.into_iter().for_each(Vector::open);
+        let is_routed = self.route(table, &routes);
+        for index in opening {
+            let (vector, entry) = (&self.vectors[index], &mut table.entries[index]);
+            let message = Some(entry.register.message);
+            if is_routed || entry.routed == message {
+                entry.routed = message;
+                vector.open();
+            } else {
+                entry.refused = true;
+                vector.block();
+            }
+        }
     }
 
-    fn route(&self, table: &Table, changes: &[(Route, Option<MsiMessage>)]) {
+    /// Says whether the machine's routing is as the changes say.
+    fn route(&self, table: &Table, changes: &[(Route, Option<MsiMessage>)]) -> bool {
         if changes.is_empty() || table.released {
-            return;
+            return true;
         }
-        if let Err(error) = self.router.set_messages(changes) {
+        let routed = self.router.set_messages(changes);
+        if let Err(error) = &routed {
             tracing::warn!(%error, vectors = changes.len(), "cannot route MSI-X messages");
         }
+        routed.is_ok()
     }
 
     fn table_size(&self) -> u64 {

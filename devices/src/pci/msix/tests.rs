@@ -313,3 +313,55 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_message_that_the_machine_refuses_is_tried_again_and_its_interrupt_waits() {
+    let (msix, router) = msix(4);
+    for vector in 0..2 {
+        msix.program(vector, 0x40 + vector as u32);
+        msix.unmask(vector);
+    }
+    msix.set_control(ENABLE);
+    msix.mask(0);
+    msix.program(0, 0x77);
+    let new = MsiMessage {
+        address: 0xFEE0_1000,
+        data: 0x77,
+    };
+    *router.refuses.lock().unwrap() = Some(new);
+    msix.unmask(0);
+    assert_eq!(router.message(0).unwrap().data, 0x40);
+    msix.signal(0);
+    assert_eq!(msix.arrived(0), 0, "not by the message before");
+    assert!(msix.is_pending(0));
+    // It keeps no other out.
+    msix.program(2, 0x42);
+    msix.unmask(2);
+    assert_eq!(router.message(2).unwrap().data, 0x42);
+    msix.signal(2);
+    assert_eq!(msix.arrived(2), 1);
+    assert_eq!(msix.arrived(0), 0);
+
+    *router.refuses.lock().unwrap() = None;
+    msix.mask(1);
+    assert_eq!(router.message(0), Some(new));
+    assert_eq!(msix.arrived(0), 1, "what came meanwhile");
+    assert!(!msix.is_pending(0));
+    let changes = router.changes();
+    msix.unmask(1);
+    assert_eq!(router.changes(), changes, "nothing is left to be tried");
+}
+
+#[test]
+fn a_message_that_a_reset_could_not_take_out_is_taken_out_by_the_next() {
+    let (msix, router) = msix(1);
+    msix.program(0, 0x40);
+    msix.unmask(0);
+    msix.set_control(ENABLE);
+    router.refuses_all.store(true, Ordering::Relaxed);
+    msix.reset();
+    assert!(router.message(0).is_some());
+    router.refuses_all.store(false, Ordering::Relaxed);
+    msix.reset();
+    assert_eq!(router.message(0), None);
+}

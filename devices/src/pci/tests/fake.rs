@@ -30,6 +30,10 @@ pub struct Router {
     pub messages: Mutex<BTreeMap<Route, Option<MsiMessage>>>,
     pub changes: AtomicUsize,
     pub detached: AtomicUsize,
+    /// A change with this message in it is refused as a whole.
+    pub refuses: Mutex<Option<MsiMessage>>,
+    /// All are.
+    pub refuses_all: AtomicBool,
 }
 
 impl Router {
@@ -59,6 +63,11 @@ impl MsiRouter for Router {
     fn set_messages(&self, changes: &[(Route, Option<MsiMessage>)]) -> io::Result<()> {
         assert!(!changes.is_empty());
         self.changes.fetch_add(1, Ordering::Relaxed);
+        let refused = *self.refuses.lock().unwrap();
+        let is_refused = refused.is_some() && changes.iter().any(|(_, to)| *to == refused);
+        if is_refused || self.refuses_all.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
         self.messages
             .lock()
             .unwrap()
