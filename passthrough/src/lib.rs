@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod function;
+mod naps;
 pub mod vfio;
 pub mod vfio_user;
 

@@ -8,7 +8,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use devices::lifecycle::Deadline;
 use vm_memory::GuestMemoryMmap;
 
 mod address_space;
@@ -42,6 +41,7 @@ use address_space::AddressSpace;
 use alarms::Alarms;
 use ioctls::{Ioctls, Kernel};
 use opened::Group;
+use opening::Patience;
 use reset::SharedReset;
 
 /// Which of the kernel's two interfaces the devices of a machine are opened by.
@@ -118,15 +118,15 @@ impl Vfio {
         path: &HostPath,
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<VfioDevice>, OpenError> {
-        self.open_by(path, observer, Deadline::after(opening::PATIENCE))
+        self.open_with(path, observer, Patience::new(opening::PATIENCE, None))
     }
 
-    /// The same: as long as the kernel puts it off, it is tried until `by`.
-    fn open_by(
+    /// The same with another patience.
+    fn open_with(
         &self,
         path: &HostPath,
         observer: Arc<dyn Observer>,
-        by: Deadline,
+        mut patience: Patience,
     ) -> Result<Arc<VfioDevice>, OpenError> {
         let found = self.roots.look_up(*path)?;
         // The kernel opens a device of a group as often as it is asked to.
@@ -139,7 +139,7 @@ impl Vfio {
                 error,
             ));
         }
-        let opened = self.open_device(&found, by)?;
+        let opened = self.open_device(&found, &mut patience)?;
         // It is called through an `Arc` of its own, which is still there.
         let Some(vfio) = self.this.upgrade() else {
             let error = std::io::Error::from_raw_os_error(libc::ESHUTDOWN);

@@ -13,7 +13,7 @@ use super::VfioDevice;
 use super::device::{COMMAND, COMMAND_BUS_MASTER};
 use super::facts::Facts;
 use super::opened::Opened;
-use super::opening::PATIENCE;
+use super::opening::{PATIENCE, Patience};
 use super::reset::ResetMethod;
 use super::sysfs::HostDevice;
 use crate::client::{Client, ClientError, region};
@@ -135,8 +135,7 @@ impl VfioDevice {
         if reason == RELEASED || by.remaining().is_zero() {
             return Err(still("it is not opened anew".to_owned()));
         }
-        let by = by.min(Deadline::after(PATIENCE));
-        if !self.is_closed(by) {
+        if !self.is_closed(by.min(Deadline::after(PATIENCE))) {
             return Err(still("it is still in use, and not closed yet".to_owned()));
         }
         let found = self
@@ -156,7 +155,7 @@ impl VfioDevice {
         }
         let opened = self
             .vfio
-            .open_device(&found, by)
+            .open_device(&found, &mut Patience::new(PATIENCE, Some(by)))
             .map_err(|error| still(error.to_string()))?;
         let facts = Facts::ask(&self.vfio, &self.name, &opened)
             .map_err(|error| still(error.to_string()))?;

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, Weak};
-use std::thread::sleep;
 use std::time::Duration;
 
 use devices::lifecycle::Deadline;
@@ -20,19 +19,48 @@ use super::ioctls::Request;
 use super::opened::{Group, Hold, Opened};
 use super::sysfs::HostDevice;
 use super::{IommuBackend, Vfio};
+use crate::naps::Naps;
 
 /// How long a device may be in the hands of others for a moment: somebody resets it, or changes its driver. The kernel
 /// puts whoever opens it off meanwhile.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-const FIRST_NAP: Duration = Duration::from_millis(1);
-const LONGEST_NAP: Duration = Duration::from_millis(50);
+
+/// How long the kernel is asked again for a device that it puts off. The time in which it is not asked, since another
+/// device has its turn or memory is being mapped, does not count.
+pub(super) struct Patience {
+    left: Duration,
+    /// Nothing is tried beyond this, whatever is left.
+    limit: Option<Deadline>,
+}
+
+impl Patience {
+    pub(super) fn new(left: Duration, limit: Option<Deadline>) -> Self {
+        Self { left, limit }
+    }
+
+    /// Asks again as long as the kernel puts it off, once at least.
+    fn until_taken<T>(&mut self, mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let own = Deadline::after(self.left);
+        let by = self.limit.map_or(own, |limit| limit.min(own));
+        let mut naps = Naps::default();
+        let ended = loop {
+            match ask() {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EAGAIN) && naps.sleep_before(by) => {}
+                ended => break ended,
+            }
+        };
+        self.left = own.remaining();
+        ended
+    }
+}
 
 impl Vfio {
-    /// Opens the device, after its driver and its group were looked at. Does not try beyond `by`.
+    /// Opens the device, after its driver and its group were looked at.
     pub(super) fn open_device(
         &self,
         device: &HostDevice,
-        by: Deadline,
+        patience: &mut Patience,
     ) -> Result<Opened, OpenError> {
         let number = self.roots.check(device)?;
         let name = device.path.to_string();
@@ -48,22 +76,33 @@ impl Vfio {
             })?),
         };
         match node {
-            Some(node) => self.open_node(&name, node, &iommu, by),
-            None => self.open_in_group(&name, number, by),
+            Some(node) => self.open_node(&name, node, &iommu, patience),
+            None => self.open_in_group(&name, number, patience),
         }
     }
 
-    fn open_in_group(&self, device: &str, number: u32, by: Deadline) -> Result<Opened, OpenError> {
-        let group = self.group(device, number, by)?;
+    fn open_in_group(
+        &self,
+        device: &str,
+        number: u32,
+        patience: &mut Patience,
+    ) -> Result<Opened, OpenError> {
+        let group = self.group(device, number, patience)?;
         let name = CString::new(device)
             .map_err(|error| OpenError::refused(device, "opening it", error.into()))?;
-        let file = until_taken(by, || self.ioctls.device(group.file.as_fd(), &name))
+        let file = patience
+            .until_taken(|| self.ioctls.device(group.file.as_fd(), &name))
             .map_err(|error| OpenError::opening(device, &node_of(number), error))?;
         Ok(Opened::new(file, Hold::Group(group)))
     }
 
     /// The group, in the machine's container.
-    fn group(&self, device: &str, number: u32, by: Deadline) -> Result<Arc<Group>, OpenError> {
+    fn group(
+        &self,
+        device: &str,
+        number: u32,
+        patience: &mut Patience,
+    ) -> Result<Arc<Group>, OpenError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(group) = self
             .groups()
@@ -73,7 +112,8 @@ impl Vfio {
             return Ok(group);
         }
         let path = self.roots.dev.join("vfio").join(number.to_string());
-        let file = until_taken(by, || self.ioctls.open(&path))
+        let file = patience
+            .until_taken(|| self.ioctls.open(&path))
             .map_err(|error| OpenError::opening(device, &node_of(number), error))?;
         let mut status = vfio_group_status::default();
         let doing = "asking for its IOMMU group's state";
@@ -166,7 +206,7 @@ impl Vfio {
         device: &str,
         node: &Path,
         iommu: &Path,
-        by: Deadline,
+        patience: &mut Patience,
     ) -> Result<Opened, OpenError> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let existing = self.shared().space.upgrade();
@@ -177,7 +217,8 @@ impl Vfio {
             None => Arc::new(self.iommufd(device, iommu)?),
         };
         let shown = node.display().to_string();
-        let file = until_taken(by, || self.ioctls.open(node))
+        let file = patience
+            .until_taken(|| self.ioctls.open(node))
             .map_err(|error| OpenError::opening(device, &shown, error))?;
         self.assign(device, file.as_fd())?;
         let hold = Hold::Own {
@@ -189,15 +230,17 @@ impl Vfio {
             let request = Request::BindIommufd(space.as_fd());
             self.ioctls.call(opened.file.as_fd(), request)
         };
-        until_taken(by, bind).map_err(|error| match error.raw_os_error() {
-            // What the kernel answers where the device is open already.
-            Some(libc::EBUSY | libc::EINVAL) => OpenError::Busy {
-                device: device.to_owned(),
-                node: shown,
-            },
-            Some(libc::EAGAIN) => OpenError::opening(device, &shown, error),
-            _ => OpenError::refused(device, "binding it to iommufd", error),
-        })?;
+        patience
+            .until_taken(bind)
+            .map_err(|error| match error.raw_os_error() {
+                // What the kernel answers where the device is open already.
+                Some(libc::EBUSY | libc::EINVAL) => OpenError::Busy {
+                    device: device.to_owned(),
+                    node: shown,
+                },
+                Some(libc::EAGAIN) => OpenError::opening(device, &shown, error),
+                _ => OpenError::refused(device, "binding it to iommufd", error),
+            })?;
         if let Some(ioas) = space.ioas() {
             let request = Request::Attach { ioas };
             self.ask(
@@ -274,17 +317,4 @@ impl Vfio {
 
 fn node_of(group: u32) -> String {
     format!("/dev/vfio/{group}")
-}
-
-/// Asks again as long as the kernel puts it off, once at least, and not beyond `by`.
-fn until_taken<T>(by: Deadline, mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let mut nap = FIRST_NAP;
-    loop {
-        match ask() {
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && by.remaining() > nap => {}
-            ended => return ended,
-        }
-        sleep(nap);
-        nap = (nap * 2).min(LONGEST_NAP);
-    }
 }

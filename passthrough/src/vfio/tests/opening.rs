@@ -7,6 +7,7 @@ use super::*;
 use crate::client::{Client, IrqType, region};
 use crate::vfio::DmaTally;
 use crate::vfio::ioctls::IovaRange;
+use crate::vfio::opening::Patience;
 
 #[test]
 fn devices_of_several_groups_share_one_container_and_memory_is_mapped_once() {
@@ -132,8 +133,10 @@ fn an_opening_that_is_put_off_for_long_is_an_error_that_says_so() {
         }
         scene.script.fail(call, &[libc::EAGAIN; 1000]);
         let path = HostPath::parse("0000:01:00.0").unwrap();
-        let by = Deadline::after(Duration::from_millis(20));
-        let error = scene.vfio.open_by(&path, Arc::<Notes>::default(), by);
+        let patience = Patience::new(Duration::from_millis(20), None);
+        let error = scene
+            .vfio
+            .open_with(&path, Arc::<Notes>::default(), patience);
         let text = error.err().unwrap().to_string();
         assert!(text.contains("puts its opening off"), "{text}");
         let shown = if node {
@@ -299,4 +302,39 @@ fn a_device_that_is_dropped_is_closed() {
     drop(scene.open("0000:01:00.0").unwrap());
     assert_eq!(scene.script.open_devices(), 0);
     assert_eq!(scene.script.assigned(), ["+7", "-7"]);
+}
+
+#[test]
+fn a_device_that_waits_for_another_ones_turn_is_asked_for_as_long_as_any() {
+    let scene = Scene::with(&[("0000:01:00.0", 7), ("0000:02:00.0", 8)]);
+    let patience = Duration::from_millis(300);
+    let release = scene.script.hang("MapDma");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| scene.open("0000:01:00.0").map(drop));
+        scene.script.wait_for("MapDma");
+        // The second one is put off once its turn has come.
+        scene.script.fail("Open", &[libc::EAGAIN, libc::EAGAIN]);
+        let second = scope.spawn(|| {
+            let path = HostPath::parse("0000:02:00.0").unwrap();
+            let patience = Patience::new(patience, None);
+            let notes = Arc::<Notes>::default();
+            scene.vfio.open_with(&path, notes, patience).map(drop)
+        });
+        // Mapping memory takes longer than that.
+        std::thread::sleep(patience + Duration::from_millis(50));
+        drop(release);
+        first.join().unwrap().unwrap();
+        second.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_tried_beyond_the_deadline_of_a_teardown() {
+    let scene = Scene::with(&[("0000:01:00.0", 7)]);
+    scene.script.fail("Device", &[libc::EAGAIN; 2]);
+    let path = HostPath::parse("0000:01:00.0").unwrap();
+    let patience = Patience::new(LONG, Some(Deadline::after(Duration::ZERO)));
+    let notes = Arc::<Notes>::default();
+    assert!(scene.vfio.open_with(&path, notes, patience).is_err());
+    assert_eq!(scene.script.count("Device"), 1);
 }
