@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::thread;
 
 use rustix::process::{Resource, getrlimit};
 use vfio_bindings::bindings::vfio::{
@@ -131,6 +132,15 @@ pub trait Ioctls: Send + Sync {
     /// How much memory the process may lock, in bytes; none is no limit.
     fn locked_memory_limit(&self) -> Option<u64> {
         getrlimit(Resource::Memlock).current
+    }
+
+    /// Has a thread of this name do `work`.
+    ///
+    /// # Errors
+    /// The host has no thread to spare.
+    fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        let thread = thread::Builder::new().name(name.to_owned());
+        thread.spawn(work).map(drop)
     }
 
     /// `VFIO_GROUP_GET_DEVICE_FD`: opens the device `name` of a group.

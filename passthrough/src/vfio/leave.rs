@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use devices::lifecycle::Deadline;
@@ -17,14 +16,26 @@ use super::opening::{PATIENCE, Patience};
 use super::reset::ResetMethod;
 use super::sysfs::HostDevice;
 use crate::client::{Client, ClientError, region};
+use crate::naps::Naps;
 
 /// How long a device's users are waited for before somebody is told.
 const TELL_AFTER: Duration = Duration::from_secs(10);
-const FIRST_NAP: Duration = Duration::from_millis(1);
-const LONGEST_NAP: Duration = Duration::from_millis(50);
 
 /// What a device that was released answers from then on.
 const RELEASED: &str = "it was given back to the host";
+
+/// The end of a device's file that no thread waits for: comes with it.
+pub(super) struct Ending(Arc<VfioDevice>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let Self(device) = self;
+        // The call that had it last may have mapped more of it.
+        device.mappings.blank();
+        device.quiet.store(true, Ordering::Release);
+        device.closing.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 impl VfioDevice {
     /// The device is gone from now on. What it has of the host is closed by a thread of its own, as soon as nobody
@@ -37,12 +48,15 @@ impl VfioDevice {
         let Some(device) = self.this.upgrade() else {
             return;
         };
-        let closing = thread::Builder::new()
-            .name("vfio-close".to_owned())
-            .spawn(move || device.close_when_unused(opened));
-        if let Err(error) = closing {
-            warn!(device = self.name, "no thread to close it: {error}");
-            self.closing.fetch_sub(1, Ordering::AcqRel);
+        let (its, file) = (device.clone(), opened.clone());
+        let close = Box::new(move || its.close_when_unused(file));
+        if let Err(error) = self.vfio.ioctls.spawn("vfio-close", close) {
+            warn!(
+                device = self.name,
+                "no thread to close it: whoever uses it last does: {error}"
+            );
+            self.cut_off(&opened);
+            opened.ends_with(Ending(device));
         }
     }
 
@@ -74,18 +88,22 @@ impl VfioDevice {
         Some(opened)
     }
 
-    fn close_when_unused(&self, opened: Arc<Opened>) {
+    /// Nobody reaches it by what is mapped of it, and it reaches no memory.
+    fn cut_off(&self, opened: &Opened) {
         // The guest is the first to see it.
         self.mappings.blank();
-        match self.end_dma(&opened) {
+        match self.end_dma(opened) {
             Ok(ended) => self.quiet.store(ended, Ordering::Release),
             Err(error) => warn!(device = self.name, "turning its bus mastering off: {error}"),
         }
-        let (start, mut nap, mut told) = (Instant::now(), FIRST_NAP, false);
+    }
+
+    fn close_when_unused(&self, opened: Arc<Opened>) {
+        self.cut_off(&opened);
+        let (start, mut naps, mut told) = (Instant::now(), Naps::default(), false);
         // Calls that are under way may map more of it.
         while Arc::strong_count(&opened) > 1 || !self.mappings.blank() {
-            sleep(nap);
-            nap = (nap * 2).min(LONGEST_NAP);
+            naps.sleep();
             if !told && start.elapsed() > TELL_AFTER {
                 told = true;
                 self.observer
@@ -100,15 +118,13 @@ impl VfioDevice {
     /// Waits until what it had of the host is closed, and says whether it is. Opened before that, it would be blanked
     /// and called quiet by the one that closes it.
     fn is_closed(&self, by: Deadline) -> bool {
-        let mut nap = FIRST_NAP;
-        while self.closing.load(Ordering::Acquire) > 0 {
-            if by.remaining() < nap {
-                return false;
+        let mut naps = Naps::default();
+        loop {
+            let is_closed = self.closing.load(Ordering::Acquire) == 0;
+            if is_closed || !naps.sleep_before(by) {
+                return is_closed;
             }
-            sleep(nap);
-            nap = (nap * 2).min(LONGEST_NAP);
         }
-        true
     }
 
     /// Turns bus mastering off, and says whether it is.

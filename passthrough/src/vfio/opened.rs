@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tracing::warn;
 
 use super::address_space::AddressSpace;
 use super::interrupts;
+use super::leave::Ending;
 use crate::client::IrqType;
 
 /// Is told which files of VFIO belong to the machine: KVM's VFIO device.
@@ -57,6 +58,8 @@ pub(super) struct Opened {
     pub(super) hold: Hold,
     /// Interrupt types that are on, a bit each. They go with the file: one that is opened anew has none.
     on: AtomicU8,
+    /// After the file and what holds it.
+    ending: OnceLock<Ending>,
 }
 
 impl Opened {
@@ -65,7 +68,13 @@ impl Opened {
             file,
             hold,
             on: AtomicU8::new(0),
+            ending: OnceLock::new(),
         }
+    }
+
+    /// Has this dropped once the file is closed, by whoever uses it last.
+    pub(super) fn ends_with(&self, ending: Ending) {
+        let _ = self.ending.set(ending);
     }
 
     pub(super) fn is_on(&self, irq: IrqType) -> bool {

@@ -89,3 +89,40 @@ fn an_error_of_the_device_is_told_and_changes_nothing() {
     notes.wait_for("warning: the host reports a PCIe error");
     device.read(0, 0, &mut [0; 4]).unwrap();
 }
+
+#[test]
+fn a_device_that_no_thread_can_close_is_closed_by_its_last_user() {
+    let scene = Scene::with(&[("0000:01:00.0", 7)]);
+    let notes = Arc::default();
+    let device = scene.open_for("0000:01:00.0", &notes).unwrap();
+    device.write(region::CONFIG, 4, &[0x06, 0x04]).unwrap();
+    let mapping = device.map(0, device.region(0).areas[0]).unwrap();
+    let is_blank = || {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let start = format!("{:x}-", mapping.as_ptr() as usize);
+        let line = maps.lines().find(|line| line.starts_with(&start)).unwrap();
+        line.contains("sundown-gone")
+    };
+    let release = scene.script.hang("Reset");
+    std::thread::scope(|scope| {
+        let reset = scope.spawn(|| device.reset(soon()));
+        scene.script.wait_for("Reset");
+        scene.script.fail("Thread", &[libc::EAGAIN]);
+        scene.script.ring(VFIO_PCI_REQ_IRQ_INDEX);
+        wait_until("quiet", || device.is_quiet(false));
+        assert!(is_blank());
+        // The reset has the device's file still, and it is not opened anew meanwhile.
+        assert_eq!(scene.script.open_devices(), 1);
+        let early = Deadline::after(Duration::from_millis(20));
+        let error = device.revive(early).unwrap_err().to_string();
+        assert!(error.contains("still in use"), "{error}");
+        drop(release);
+        let _ = reset.join();
+    });
+    assert_eq!(scene.script.count("Thread"), 1);
+    wait_until("closed", || scene.script.open_devices() == 0);
+    assert!(device.is_quiet(false));
+    let file = fs::read(scene.script.registers_of("0000:01:00.0")).unwrap();
+    assert_eq!(file[4..6], [0x02, 0x04]);
+    device.revive(soon()).unwrap();
+}

@@ -283,6 +283,11 @@ impl Ioctls for Script {
         Kernel.write(file, at, data)
     }
 
+    fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        self.take_fault("Thread")?;
+        Kernel.spawn(name, work)
+    }
+
     fn locked_memory_limit(&self) -> Option<u64> {
         Some(self.locked_memory.load(Ordering::Relaxed))
     }
