@@ -11,12 +11,12 @@ use devices::lifecycle::Deadline;
 
 use crate::client::{Client, ClientError, region};
 use crate::function::{Function, locked};
+use crate::naps::Naps;
 
 /// What a reset that the guest asked for may take: less than Linux waits for.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Between two tries of a reset that the host says to try again, and between two looks at a device in reset.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_NAP: Duration = Duration::from_millis(20);
 const VENDOR: u64 = 0x00;
 
 /// Whether a reset runs.
@@ -117,18 +117,16 @@ impl Function {
 
     /// Waits until the device answers with its vendor id; says whether it did in time.
     pub(super) fn is_back(&self, by: Deadline) -> Result<bool, ClientError> {
-        let mut pause = FIRST_PAUSE;
+        let mut naps = Naps::up_to(LONGEST_NAP);
         loop {
             let mut vendor = [0; 2];
             self.client.read(region::CONFIG, VENDOR, &mut vendor)?;
             if u16::from_le_bytes(vendor) == self.vendor {
                 return Ok(true);
             }
-            if by.remaining() < pause {
+            if !naps.sleep_before(by) {
                 return Ok(false);
             }
-            thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }
@@ -140,16 +138,14 @@ pub(super) fn reset(client: &dyn Client, by: Deadline) -> Result<(), ClientError
     if !client.has_reset() {
         return Ok(());
     }
-    let mut pause = FIRST_PAUSE;
+    let mut naps = Naps::up_to(LONGEST_NAP);
     loop {
         match client.reset(by) {
             Err(ClientError::Refused { source, .. })
-                if source.raw_os_error() == Some(libc::EAGAIN) && by.remaining() > pause => {}
+                if source.raw_os_error() == Some(libc::EAGAIN) && naps.sleep_before(by) => {}
             // A failure would keep the machine stopped, and again after each restart of the server.
             Err(ClientError::Refused { .. }) if !client.has_reset() => return Ok(()),
             ended => return ended,
         }
-        thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
