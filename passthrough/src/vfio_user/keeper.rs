@@ -17,7 +17,7 @@ use super::OpenError;
 use super::borrowed_event::borrow;
 use super::candidate::{Candidate, Found};
 use super::description::Description;
-use super::holders::Holders;
+use super::holder::Holder;
 use super::irqs;
 use super::lease::Lease;
 use super::link::{End, Link};
@@ -184,13 +184,14 @@ fn attempt(link: &Link, description: &Description) -> Result<(Session, Reader), 
     found.give(lease)
 }
 
-/// A process that had guest memory before must have ended, or be the one that comes again: two would write to it.
+/// A process that had guest memory before must have ended, or be the one that comes again without its last connection:
+/// two would write to it.
 fn make_room(link: &Link, found: &Found) -> Result<Arc<Lease>, OpenError> {
     let coming = found.process();
     if link.memory.is_shared() {
-        let holders = link.lock().holders.clone();
-        if let Some(who) = holders.in_the_way_of(coming, link.options.fence) {
-            let what = format!("{who} still has the guest's memory: end it");
+        let holder = link.lock().holder.clone();
+        let in_the_way = holder.and_then(|holder| holder.in_the_way_of(coming, link.options.fence));
+        if let Some(what) = in_the_way {
             return Err(OpenError::Unusable {
                 socket: link.path.clone(),
                 what,
@@ -198,9 +199,7 @@ fn make_room(link: &Link, found: &Found) -> Result<Arc<Lease>, OpenError> {
         }
     }
     let lease = Arc::new(Lease::new(&link.memory));
-    let mut holders = Holders::default();
-    holders.add(coming, &lease);
-    link.lock().holders = holders;
+    link.lock().holder = Some(Holder::new(coming, &lease));
     Ok(lease)
 }
 

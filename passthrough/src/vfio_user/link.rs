@@ -16,7 +16,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::UserOptions;
 use super::guest_memory::ServedMemory;
-use super::holders::Holders;
+use super::holder::Holder;
 use super::session::Session;
 use crate::client::{ClientError, Observer};
 
@@ -47,8 +47,8 @@ pub struct State {
     pub released: bool,
     /// No call waits beyond this.
     bound: Option<Instant>,
-    /// Processes that had guest memory, and may have it still.
-    pub holders: Holders,
+    /// The process that was given guest memory, and may have it still.
+    pub holder: Option<Holder>,
     /// Attempts to reconnect: begun and ended.
     pub begun: u64,
     pub ended: u64,
@@ -94,7 +94,7 @@ impl Link {
                 told: true,
                 released: false,
                 bound: None,
-                holders: Holders::default(),
+                holder: None,
                 begun: 0,
                 ended: 0,
                 attempt: None,
@@ -198,7 +198,7 @@ impl Link {
             let mut state = self.lock();
             state.released = true;
             state.reason = "it was given back".into();
-            state.holders = Holders::default();
+            state.holder = None;
             (state.session.take(), state.attempt.take())
         };
         if let Some(session) = session {
@@ -217,9 +217,9 @@ impl Link {
     /// not end is killed.
     pub fn is_quiet(&self) -> bool {
         let fence = self.options.fence;
-        let (holders, session) = {
+        let (holder, session) = {
             let state = self.lock();
-            (state.holders.clone(), state.session.clone())
+            (state.holder.clone(), state.session.clone())
         };
         if let Some(session) = &session {
             if !fence {
@@ -228,7 +228,7 @@ impl Link {
             let reason = "its device was not shut down";
             self.end(session, End::Hung(reason.into()));
         }
-        let Some(why) = holders.not_quiet(fence) else {
+        let Some(why) = holder.and_then(|holder| holder.not_quiet(fence)) else {
             return true;
         };
         let known = self.lock().unquiet.replace(why.clone());

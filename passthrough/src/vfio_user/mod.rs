@@ -12,7 +12,9 @@
 //! being served any more; or when its process has ended, and nobody else has its end of the connection. The process is
 //! the one that answered, whoever called `listen` for it. One that is in no namespace of this process, or is this
 //! process or the first one, is not known, and never known to have ended; what a server hands to others that close the
-//! connection is not seen. With [`UserOptions::fence`] it is killed. Reads and writes of files that the kernel does for
+//! connection is not seen. Nobody else is given memory before that process has ended, nor is it itself on another
+//! connection while it has the last one: a thread of it may be at work there. That it has let go of the connection shows
+//! no more than that: it may have shut it down alone, and kept the memory. So one that is not seen has no successor. With [`UserOptions::fence`] it is killed. Reads and writes of files that the kernel does for
 //! a process can outlast it by a moment, as long as the storage behind them takes.
 //!
 //! Not implemented: live migration, dirty page logging, twin sockets, and more than one client of a server.
@@ -24,7 +26,7 @@ mod candidate;
 mod description;
 mod enables;
 mod guest_memory;
-mod holders;
+mod holder;
 mod io_events;
 mod irqs;
 mod keeper;

@@ -61,9 +61,15 @@ impl ServerProcess {
         self.handle.is_some()
     }
 
-    /// Whether it has closed its end of the connection, and all that it shared it with have.
+    /// Whether it has let go of its end of the connection: closed it, and all that it shared it with have; or shut it
+    /// down, which looks the same once this side has left.
     pub fn has_left(&self) -> bool {
-        ready(self.socket.as_fd(), PollFlags::empty(), Duration::ZERO)
+        self.leaves(Duration::ZERO)
+    }
+
+    /// The same within `patience`.
+    pub fn leaves(&self, patience: Duration) -> bool {
+        ready(self.socket.as_fd(), PollFlags::empty(), patience)
     }
 
     /// Whether it ends within `patience`, or has: it has no memory and no descriptor any more, and nobody it shared

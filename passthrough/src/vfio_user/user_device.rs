@@ -12,6 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::candidate::Candidate;
 use super::description::Description;
 use super::guest_memory::ServedMemory;
+use super::holder::Holder;
 use super::lease::Lease;
 use super::link::Link;
 use super::{OpenError, UserOptions, keeper};
@@ -67,9 +68,15 @@ impl UserDevice {
                 "it is not known which process the server is: it will not be ended where it hangs";
             link.observer.warn(warning);
         }
+        if found.process().pid() == 0 && memory.is_shared() {
+            let warning = "the server is in no process namespace that is seen here: once it is gone, neither it nor \
+                           another in its place is given the guest's memory again, since nobody knows whether it has \
+                           ended; run it where its processes are seen";
+            link.observer.warn(warning);
+        }
         let description = Arc::new(found.description.clone());
         let lease = Arc::new(Lease::new(&memory));
-        link.lock().holders.add(found.process(), &lease);
+        link.lock().holder = Some(Holder::new(found.process(), &lease));
         let (session, reader) = found.give(lease)?;
         let session = Arc::new(session);
         link.begin(Arc::clone(&session));

@@ -190,6 +190,24 @@ fn a_client_that_leaves_is_seen_to_leave_though_its_side_is_kept() {
     assert!(!process.kill(Duration::ZERO));
 }
 
+#[test]
+fn a_process_that_is_not_seen_has_no_successor_though_it_has_left() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    // Nobody that is seen here has sent anything.
+    let unseen = Arc::new(process::ServerProcess::behind(&ours).unwrap());
+    assert_eq!(unseen.pid(), 0);
+    let lease = Arc::new(lease::Lease::new(&guest_memory::ServedMemory::new(
+        &memory(),
+    )));
+    let holder = holder::Holder::new(&unseen, &lease);
+    drop(theirs);
+    assert!(unseen.has_left());
+    for fence in [false, true] {
+        let why = holder.in_the_way_of(&unseen, fence).unwrap();
+        assert!(why.contains("not known whether"), "{why}");
+    }
+}
+
 /// Is told of a loss only once the gate is open.
 #[derive(Default)]
 struct Slow {

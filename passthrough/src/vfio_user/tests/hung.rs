@@ -200,7 +200,7 @@ fn a_second_server_gets_no_memory_while_the_first_has_its_connection() {
     });
     let error = device.revive(soon()).unwrap_err().to_string();
     assert!(
-        error.contains("whoever served it before still has"),
+        error.contains("which served it before, still has"),
         "{error}"
     );
     assert_eq!(second.notes(|notes| notes.maps.len()), 0);

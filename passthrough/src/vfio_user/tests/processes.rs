@@ -33,10 +33,23 @@ fn a_server_of_another_test() {
         (command::DEVICE_RESET, "hang") => Verdict::Silence,
         (command::DEVICE_RESET, "leave") => Verdict::Leave,
         (command::DEVICE_RESET, "die") => std::process::exit(1),
+        (command::DEVICE_RESET, "stay") => loop {
+            std::thread::park();
+        },
         _ => Verdict::Ordinary,
     };
     let (path, stated) = (PathBuf::from(socket), Capabilities::default());
     let _server = match std::env::var_os(LISTENS) {
+        // Two threads, each for a connection.
+        None if std::env::var(AT_RESET).unwrap() == "stay" => {
+            let listener = UnixListener::bind(&path).unwrap();
+            let other = listener.try_clone().unwrap();
+            let rule = Arc::new(rule);
+            let its = Arc::clone(&rule);
+            let second = Played::over(other, path.clone(), stated, move |asked| its(asked));
+            std::mem::forget(second);
+            Played::over(listener, path, stated, move |asked| rule(asked))
+        }
         None => Played::at(path, stated, rule),
         Some(_) => {
             let listener = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
@@ -274,4 +287,23 @@ fn a_hung_server_without_memory_of_its_own_is_quiet_and_need_not_be_killed() {
     assert!(device.is_quiet(false), "nobody serves it");
     device.revive(soon()).unwrap();
     device.read(0, 0, &mut [0]).unwrap();
+}
+
+#[test]
+fn a_process_that_keeps_its_last_connection_is_given_no_memory_on_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Process::start(&folder, "stay");
+    let (device, watcher) = open(&folder, false);
+    let late = device.reset(Deadline::after(Duration::from_millis(50)));
+    assert!(matches!(late, Err(ClientError::TimedOut { .. })));
+    watcher.hears_gone();
+    // The other thread takes the connection.
+    let error = device.revive(soon()).unwrap_err().to_string();
+    let pid = server.child.id();
+    let expected = format!("process {pid}, which served it before, still has");
+    assert!(error.contains(&expected), "{error}");
+    server.kill();
+    let _next = Process::start(&folder, "hang");
+    watcher.hears(|said| *said == Said::Back);
+    device.revive(soon()).unwrap();
 }
