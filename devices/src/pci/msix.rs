@@ -18,7 +18,7 @@ mod entry;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
@@ -78,10 +78,19 @@ struct Vector {
 
 impl Vector {
     fn send(&self) {
-        // A full counter means that the interrupt is already on its way.
-        match &*self.elsewhere.load() {
-            Some(event) => event.signal(),
-            None => drop(self.event.write(1)),
+        loop {
+            let to = self.elsewhere.load();
+            // A full counter means that the interrupt is already on its way.
+            match &*to {
+                Some(event) => event.signal(),
+                None => drop(self.event.write(1)),
+            }
+            // Whoever has connected it to another one meanwhile may have looked at this one before it was signalled.
+            fence(Ordering::SeqCst);
+            let now = self.elsewhere.load();
+            if to.as_ref().map(Arc::as_ptr) == now.as_ref().map(Arc::as_ptr) {
+                return;
+            }
         }
     }
 
@@ -218,7 +227,9 @@ impl Msix {
             .map(|vector| &vector.event)
     }
 
-    /// Has signals of `vector` written to `event`, an eventfd, in place of its own; with `None` to its own again. For whoever has vectors beyond this process.
+    /// Has signals of `vector` written to `event`, an eventfd, in place of its own; with `None` to its own
+    /// again. Once this returns, a signal that was on its way to the one before is at the new one too, soon. For whoever
+    /// has vectors beyond this process.
     pub fn connect(&self, vector: u16, event: Option<OwnedFd>) {
         if let Some(vector) = self.vectors.get(usize::from(vector)) {
             let event = event.map(|event| Arc::new(SharedEvent::from(event)));

@@ -1,8 +1,11 @@
 //! Masks, pending bits, routes and batches, by playing the guest; and no interrupt lost in races.
 
+use std::fs::File;
+use std::io::Read;
 use std::sync::atomic::AtomicU64;
 
 use proptest::prelude::*;
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::*;
 use crate::pci::tests::fake::Router;
@@ -364,4 +367,42 @@ fn a_message_that_a_reset_could_not_take_out_is_taken_out_by_the_next() {
     router.refuses_all.store(false, Ordering::Relaxed);
     msix.reset();
     assert_eq!(router.message(0), None);
+}
+
+/// What a client does that unmasks a vector: connects the guest's eventfd, and takes what the one before has counted.
+#[test]
+fn a_signal_on_its_way_when_its_vector_is_connected_elsewhere_is_not_left_behind() {
+    let (msix, _) = msix(1);
+    msix.set_control(ENABLE);
+    msix.unmask(0);
+    let new = || File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+    let lend = |event: &File| Some(OwnedFd::from(event.try_clone().unwrap()));
+    let take = |mut event: &File| event.read(&mut [0; 8]).is_ok();
+    let (held, guest) = (new(), new());
+    let mut left_behind = 0;
+    let round = AtomicU64::new(0);
+    const ROUNDS: u64 = 20_000;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in (1..).step_by(2).take(ROUNDS as usize) {
+                while round.load(Ordering::SeqCst) != number {
+                    std::hint::spin_loop();
+                }
+                msix.signal(0);
+                round.store(number + 1, Ordering::SeqCst);
+            }
+        });
+        for number in (1..).step_by(2).take(ROUNDS as usize) {
+            msix.connect(0, lend(&held));
+            round.store(number, Ordering::SeqCst);
+            msix.connect(0, lend(&guest));
+            let was_taken = take(&held);
+            while round.load(Ordering::SeqCst) != number + 1 {
+                std::thread::yield_now();
+            }
+            left_behind += u64::from(!take(&guest) && !was_taken);
+            take(&held);
+        }
+    });
+    assert_eq!(left_behind, 0);
 }
