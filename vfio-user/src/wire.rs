@@ -2,6 +2,7 @@
 //! and a sender that any thread may use. Neither waits for long for a peer that does not do its part.
 
 mod sender;
+mod wait;
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -14,7 +15,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-pub use sender::{Sender, Wait};
+pub use sender::Sender;
+pub use wait::Wait;
 
 use crate::protocol::{DEFAULT_TRANSFER, Header};
 

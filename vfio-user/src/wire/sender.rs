@@ -14,46 +14,11 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use zerocopy::IntoBytes;
 
-use super::{MOST_DESCRIPTORS, PATIENCE, WireError, timespec};
+use super::{MOST_DESCRIPTORS, PATIENCE, Wait, WireError, timespec};
 use crate::protocol::Header;
 
 /// Of what is kept, so much is copied to be sent at once: about what a socket has room for.
 const PIECE: usize = 64 << 10;
-
-/// How long a call waits: until a moment, and where it is made by [`Sender::cancellable`], no longer than until the
-/// next [`Sender::cancel`]. One that several calls share ends all of them.
-#[derive(Clone, Copy, Debug)]
-pub struct Wait {
-    by: Instant,
-    /// Cancels there had been when it began.
-    cancels: Option<u64>,
-}
-
-impl Wait {
-    /// The moment.
-    pub fn by(&self) -> Instant {
-        self.by
-    }
-
-    /// One that has ended: what does not find room is not waited for.
-    fn over() -> Self {
-        Self {
-            by: Instant::now(),
-            cancels: Some(u64::MAX),
-        }
-    }
-
-    /// Whether a cancel ends it.
-    pub(crate) fn is_cancellable(&self) -> bool {
-        self.cancels.is_some()
-    }
-}
-
-impl From<Instant> for Wait {
-    fn from(by: Instant) -> Self {
-        Self { by, cancels: None }
-    }
-}
 
 /// See the module's header. Cheap to clone.
 #[derive(Clone, Debug)]
