@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::error;
 use vmm_sys_util::eventfd::EventFd;
@@ -57,10 +57,11 @@ impl Mailbox {
         self.post(&mut state);
     }
 
-    /// The thread. Serves until it is stopped; by blocking calls alone unless `with_ring`.
-    pub(super) fn run(&self, with_ring: bool) {
+    /// The thread. Serves until it is stopped; by blocking calls alone unless `with_ring`. A sleep and a wake cost
+    /// `sleep`.
+    pub(super) fn run(&self, with_ring: bool, sleep: Duration) {
         let mut worker = Worker::new(with_ring);
-        let mut spin = Spin::default();
+        let mut spin = Spin::up_to(sleep);
         while self.take(&mut worker.queues.ready) {
             if !worker.round() && !self.idle(&mut worker, &mut spin) {
                 return;

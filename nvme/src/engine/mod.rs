@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 pub(crate) use control::{TimerKey, TimerKind};
 pub(crate) use lane::{Lane, Ticket};
@@ -151,6 +151,8 @@ impl Engine {
         let (alive, ended) = channel();
         *lock(&engine.ended) = ended;
         let control = Arc::clone(&engine.control);
+        let sleep = spin::cost_of_a_sleep();
+        debug!(?sleep, "what a sleep and a wake cost here");
         let mut threads = lock(&engine.threads);
         for (index, mailbox) in engine.io.iter().enumerate() {
             let (mailbox, alive) = (Arc::clone(mailbox), alive.clone());
@@ -158,7 +160,7 @@ impl Engine {
                 thread::Builder::new()
                     .name(format!("nvme-io{index}"))
                     .spawn(move || {
-                        mailbox.run(has_ring);
+                        mailbox.run(has_ring, sleep);
                         drop(alive);
                     })?,
             );
