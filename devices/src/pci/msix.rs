@@ -1,27 +1,16 @@
-//! MSI-X: the table and pending bits in a BAR, the vectors behind them, and the gate that each vector
-//! passes on its way to the guest.
-//!
-//! A vector's gate is one atomic byte, so that I/O threads signal without a lock:
-//!
-//! ```text
-//!          enable                 unmask: routes first, then the gate
-//!   Off ───────────▶ Blocked ◀────────────────────────────▶ Open
-//!    ▲                  │ signal                     ▲        signal: eventfd
-//!    │ disable          ▼                            │
-//!    └─────────── Blocked + pending ─────────────────┘ fires once
-//! ```
+//! MSI-X: the table and pending bits in a BAR, and the vectors behind them.
 //!
 //! A vector whose message the machine refuses stays blocked. The guest's next change of the table or of message control
 //! tries it again.
 
 mod entry;
+mod vector;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwapOption;
 use vmm_sys_util::eventfd::EventFd;
 
 pub use entry::{ENTRY_SIZE, TableEntry};
@@ -29,6 +18,7 @@ pub use entry::{ENTRY_SIZE, TableEntry};
 use super::{locked, read_registers, write_registers};
 use crate::interrupt::{MsiMessage, MsiRouter, Route};
 use crate::shared_event::SharedEvent;
+use vector::Vector;
 
 /// The largest table there can be.
 pub const MAX_VECTORS: u16 = 2048;
@@ -37,13 +27,6 @@ pub const MAX_VECTORS: u16 = 2048;
 pub const CONTROL_MASK: u32 = 1 << 30;
 /// Message control: MSI-X enable.
 pub const CONTROL_ENABLE: u32 = 1 << 31;
-
-/// The function has MSI-X turned off: signals go nowhere.
-const OFF: u8 = 1 << 2;
-/// Masked: signals become pending.
-const BLOCKED: u8 = 1 << 0;
-const PENDING: u8 = 1 << 1;
-const OPEN: u8 = 0;
 
 /// Where table and pending bits are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,72 +49,6 @@ impl MsixLayout {
             table,
             pba: end.next_multiple_of(0x1000),
         }
-    }
-}
-
-struct Vector {
-    event: EventFd,
-    /// Signalled in its place: see [`Msix::connect`].
-    elsewhere: ArcSwapOption<SharedEvent>,
-    gate: AtomicU8,
-}
-
-impl Vector {
-    fn send(&self) {
-        loop {
-            let to = self.elsewhere.load();
-            // A full counter means that the interrupt is already on its way.
-            match &*to {
-                Some(event) => event.signal(),
-                None => drop(self.event.write(1)),
-            }
-            // Whoever has connected it to another one meanwhile may have looked at this one before it was signalled.
-            fence(Ordering::SeqCst);
-            let now = self.elsewhere.load();
-            if to.as_ref().map(Arc::as_ptr) == now.as_ref().map(Arc::as_ptr) {
-                return;
-            }
-        }
-    }
-
-    fn signal(&self) {
-        let mut gate = self.gate.load(Ordering::Acquire);
-        loop {
-            match gate {
-                OPEN => return self.send(),
-                BLOCKED => {}
-                _ => return,
-            }
-            match self.gate.compare_exchange_weak(
-                BLOCKED,
-                BLOCKED | PENDING,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return,
-                Err(now) => gate = now,
-            }
-        }
-    }
-
-    fn open(&self) {
-        if self.gate.swap(OPEN, Ordering::AcqRel) & PENDING != 0 {
-            self.send();
-        }
-    }
-
-    fn block(&self) {
-        // Off → blocked drops the off bit; a pending bit of a blocked gate stays.
-        self.gate.fetch_or(BLOCKED, Ordering::AcqRel);
-        self.gate.fetch_and(!OFF, Ordering::AcqRel);
-    }
-
-    fn turn_off(&self) {
-        self.gate.store(OFF, Ordering::Release);
-    }
-
-    fn is_pending(&self) -> bool {
-        self.gate.load(Ordering::Acquire) & PENDING != 0
     }
 }
 
@@ -168,16 +85,9 @@ impl Msix {
         router: Arc<dyn MsiRouter>,
     ) -> io::Result<Self> {
         let vectors = (0..vectors.clamp(1, MAX_VECTORS))
-            .map(|_| {
-                let event = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
-                Ok(Vector {
-                    event,
-                    elsewhere: ArcSwapOption::empty(),
-                    gate: AtomicU8::new(OFF),
-                })
-            })
+            .map(|_| Vector::new())
             .collect::<io::Result<Vec<_>>>()?;
-        let events: Vec<&EventFd> = vectors.iter().map(|vector| &vector.event).collect();
+        let events: Vec<&EventFd> = vectors.iter().map(Vector::event).collect();
         let entries = router
             .attach(&events)?
             .into_iter()
@@ -222,9 +132,7 @@ impl Msix {
 
     /// The vector's eventfd. A write to it passes no gate: it interrupts a masked vector too.
     pub fn event(&self, vector: u16) -> Option<&EventFd> {
-        self.vectors
-            .get(usize::from(vector))
-            .map(|vector| &vector.event)
+        self.vectors.get(usize::from(vector)).map(Vector::event)
     }
 
     /// Has signals of `vector` written to `event`, an eventfd, in place of its own; with `None` to its own
@@ -232,18 +140,13 @@ impl Msix {
     /// has vectors beyond this process.
     pub fn connect(&self, vector: u16, event: Option<OwnedFd>) {
         if let Some(vector) = self.vectors.get(usize::from(vector)) {
-            let event = event.map(|event| Arc::new(SharedEvent::from(event)));
-            vector.elsewhere.store(event);
+            vector.connect(event.map(SharedEvent::from));
         }
     }
 
     /// Lets whoever signals a vector that is connected elsewhere go on, where the other side holds it up.
     pub fn let_go(&self) {
-        for vector in &self.vectors {
-            if let Some(event) = &*vector.elsewhere.load() {
-                event.let_go();
-            }
-        }
+        self.vectors.iter().for_each(Vector::let_go);
     }
 
     /// Masks or unmasks `vector` as a guest does in the table.
@@ -351,7 +254,7 @@ impl Msix {
             .entries
             .iter()
             .zip(&self.vectors)
-            .map(|(entry, vector)| (entry.route, &vector.event))
+            .map(|(entry, vector)| (entry.route, vector.event()))
             .collect();
         self.router.detach(&routes);
     }
