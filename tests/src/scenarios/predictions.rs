@@ -1,5 +1,5 @@
-//! What `vm.plan` says before, and what a teardown takes: topologies on which the policies differ, with a
-//! stock kernel as the guest, each rebooted under every policy.
+//! What `vm.plan` says before, and what a teardown takes: topologies on which the policies differ, each rebooted under
+//! every policy. Two have a stock kernel as the guest; what the host's teardown takes does not depend on it.
 
 use anyhow::{Context, Result, ensure};
 use api::config::{TeardownPolicy, VmConfig};
@@ -8,36 +8,37 @@ use api::report::TeardownReport;
 
 use super::design::{Design, Device, pci_bridge, root_port, switch};
 use super::teardown::{device, drives_behind_ports, set_policy};
+use super::tiny::READY;
 use super::{Scenario, Stage};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("the_plan_of_eight_drives_comes_true", LIMIT, |stage| {
-        run(stage, flat)
+        run(stage, linux, flat)
     }),
     Scenario::new("the_plan_of_a_switch_comes_true", LIMIT, |stage| {
-        run(stage, tree)
+        run(stage, linux, tree)
     }),
     Scenario::new("the_plan_of_synchronous_ports_comes_true", LIMIT, |stage| {
-        run(stage, synchronous_ports)
+        run(stage, tiny, synchronous_ports)
     }),
     Scenario::new(
         "the_plan_of_an_interleaved_list_comes_true",
         LIMIT,
-        |stage| run(stage, interleaved),
+        |stage| run(stage, tiny, interleaved),
     ),
     Scenario::new(
         "the_plan_of_an_unrelated_slow_device_comes_true",
         LIMIT,
-        |stage| run(stage, unrelated),
+        |stage| run(stage, tiny, unrelated),
     ),
     Scenario::new("the_plan_of_a_prefix_barrier_comes_true", LIMIT, |stage| {
-        run(stage, barrier)
+        run(stage, tiny, barrier)
     }),
     Scenario::new("the_plan_of_a_chain_of_links_comes_true", LIMIT, |stage| {
-        run(stage, chain)
+        run(stage, tiny, chain)
     }),
     Scenario::new("the_plan_of_a_locked_parent_comes_true", LIMIT, |stage| {
-        run(stage, locked_parent)
+        run(stage, tiny, locked_parent)
     }),
 ];
 
@@ -49,8 +50,20 @@ const BEYOND_PLAN: u64 = 500 * MS;
 /// Of policies whose plans are so far apart, the quicker is the quicker.
 const APART: u64 = 100 * MS;
 
-fn run(stage: &mut Stage, topology: fn(&Stage) -> Result<VmConfig>) -> Result<()> {
-    let config = topology(stage)?.words("sundown.drives=1");
+fn linux(stage: &Stage) -> Result<VmConfig> {
+    Ok(stage.linux().words("sundown.drives=1"))
+}
+
+fn tiny(stage: &Stage) -> Result<VmConfig> {
+    stage.tiny(&[READY])
+}
+
+fn run(
+    stage: &mut Stage,
+    guest: fn(&Stage) -> Result<VmConfig>,
+    topology: fn(&Stage, VmConfig) -> Result<VmConfig>,
+) -> Result<()> {
+    let config = topology(stage, guest(stage)?)?;
     let mut machine = stage.launch_ready(config)?;
     let plans = machine.client().plan().context("vm.plan failed")?;
     let mut totals = Vec::new();
@@ -130,12 +143,12 @@ fn names(ids: &[&str]) -> Vec<String> {
 }
 
 /// Eight drives behind ports of their own (T14).
-fn flat(stage: &Stage) -> Result<VmConfig> {
-    Ok(stage.linux().with(drives_behind_ports(stage, 8, 100)?))
+fn flat(stage: &Stage, guest: VmConfig) -> Result<VmConfig> {
+    Ok(guest.with(drives_behind_ports(stage, 8, 100)?))
 }
 
 /// Unequal drives behind a switch and a PCI bridge.
-fn tree(stage: &Stage) -> Result<VmConfig> {
+fn tree(stage: &Stage, guest: VmConfig) -> Result<VmConfig> {
     let [a, b, c, d, e, f] = drives(
         stage,
         [
@@ -147,7 +160,7 @@ fn tree(stage: &Stage) -> Result<VmConfig> {
             ("f", 120),
         ],
     )?;
-    Ok(stage.linux().with([
+    Ok(guest.with([
         root_port("rp0", [switch("s", [a, b, c, d]).teardown_ms(30)]),
         root_port("rp1", [pci_bridge("bridge", [e, f]).teardown_ms(60)]),
     ]))
@@ -155,8 +168,8 @@ fn tree(stage: &Stage) -> Result<VmConfig> {
 
 /// A synchronous port before each drive, and a synchronous device that needs the drive (T16): nothing is
 /// left to overlap.
-fn synchronous_ports(stage: &Stage) -> Result<VmConfig> {
-    let mut config = stage.linux();
+fn synchronous_ports(stage: &Stage, guest: VmConfig) -> Result<VmConfig> {
+    let mut config = guest;
     let mut order = Vec::new();
     for number in 0..4 {
         let (port, drive, user) = (
@@ -177,8 +190,8 @@ fn synchronous_ports(stage: &Stage) -> Result<VmConfig> {
 }
 
 /// Drives in the list with a synchronous device each that needs them (T15).
-fn interleaved(stage: &Stage) -> Result<VmConfig> {
-    let mut config = stage.linux();
+fn interleaved(stage: &Stage, guest: VmConfig) -> Result<VmConfig> {
+    let mut config = guest;
     let mut order = Vec::new();
     for number in 0..8 {
         let (drive, user) = (format!("d{number}"), format!("u{number}"));
@@ -192,24 +205,22 @@ fn interleaved(stage: &Stage) -> Result<VmConfig> {
 }
 
 /// A slow synchronous device between two drives (T17).
-fn unrelated(stage: &Stage) -> Result<VmConfig> {
+fn unrelated(stage: &Stage, guest: VmConfig) -> Result<VmConfig> {
     let [p0, slow, p1, x] = drives(stage, [("p0", 90), ("slow", 100), ("p1", 90), ("x", 60)])?;
-    let config = stage
-        .linux()
-        .with([p0, slow.synchronous(), p1, x.synchronous()]);
+    let config = guest.with([p0, slow.synchronous(), p1, x.synchronous()]);
     Ok(listed(config, &names(&["p0", "slow", "p1", "x"])))
 }
 
 /// A port that waits for a drive that is not behind it, because that one's task is older (T18).
-fn barrier(stage: &Stage) -> Result<VmConfig> {
+fn barrier(stage: &Stage, guest: VmConfig) -> Result<VmConfig> {
     let [child, other] = drives(stage, [("child", 20), ("other", 200)])?;
     let port = root_port("port", [child]).teardown_ms(40);
-    let config = stage.linux().with([port, other]);
+    let config = guest.with([port, other]);
     Ok(listed(config, &names(&["port", "child", "other"])))
 }
 
 /// Three drives that need each other, and three that need nobody.
-fn chain(stage: &Stage) -> Result<VmConfig> {
+fn chain(stage: &Stage, guest: VmConfig) -> Result<VmConfig> {
     let [a, b, c, x, y, z] = drives(
         stage,
         [
@@ -221,15 +232,13 @@ fn chain(stage: &Stage) -> Result<VmConfig> {
             ("z", 120),
         ],
     )?;
-    let config = stage.linux().with([a, b, c, x, y, z]);
+    let config = guest.with([a, b, c, x, y, z]);
     Ok(config.link("b", "a").link("c", "b"))
 }
 
 /// Siblings that lock their parent (T12), beside one that does not.
-fn locked_parent(stage: &Stage) -> Result<VmConfig> {
+fn locked_parent(stage: &Stage, guest: VmConfig) -> Result<VmConfig> {
     let [a, b, c, d] = drives(stage, [("a", 60), ("b", 60), ("c", 60), ("d", 100)])?;
     let behind = [a.parent_locked(), b.parent_locked(), c.parent_locked(), d];
-    Ok(stage
-        .linux()
-        .with([root_port("rp0", [pci_bridge("bridge", behind)])]))
+    Ok(guest.with([root_port("rp0", [pci_bridge("bridge", behind)])]))
 }
